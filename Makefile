@@ -1,0 +1,53 @@
+# make run   set up, then run the quickstart job
+# make test  set up, then run the tests (under 5 minutes)
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+PYTHON ?= python3
+UV = $(shell command -v uv || echo $(BIN)/uv)
+JOB ?= jobs/quickstart.toml
+
+.PHONY: help setup run test test-slow lint types bench lock clean
+help:
+	@sed -n 's/^# make /make /p' Makefile
+
+setup: $(STAMP)
+# The stamp stands for "installed as the lock says"; uv is used when it is there, else installed into the venv.
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make needs $(PYTHON) (3.11 or newer)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "batchembed needs Python 3.11 or newer; try: make PYTHON=python3.12 run"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(STAMP)
+
+run: $(STAMP)
+	@$(BIN)/batchembed run $(JOB)
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+# make test-slow  the suites that take longer
+test-slow: $(STAMP)
+	@$(BIN)/python -m pytest -m slow
+
+# make lint  ruff and mypy
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+types: $(STAMP)
+	@$(BIN)/mypy
+
+# make bench  measure, as ratios in one run; prints the tables of docs/benchmarks.md
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks
+
+# make lock  resolve pyproject.toml anew into requirements.lock
+lock:
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --group dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

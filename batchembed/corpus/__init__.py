@@ -1,0 +1,9 @@
+"""Reading a corpus: Parquet, Arrow, CSV and JSON Lines files as texts, and as columns to keep."""
+
+from __future__ import annotations
+
+from batchembed.corpus.files import CorpusFile
+from batchembed.corpus.reading import Corpus, Rows, scan
+from batchembed.corpus.settings import CorpusSettings
+
+__all__ = ["Corpus", "CorpusFile", "CorpusSettings", "Rows", "scan"]

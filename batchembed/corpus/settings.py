@@ -1,0 +1,27 @@
+"""What the `[corpus]` table of a job file says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusSettings:
+    """Which files make up the corpus, and what their columns mean.
+
+    `path` holds files, folders and globs, resolved in the order given. Exactly one of `text`
+    (a column) and `template` (`"{title}\\n\\n{body}"`, braces doubled to mean themselves) is
+    set. `keep` None keeps every column. `encoding`, `delimiter` and `quote` are for CSV and TSV;
+    an empty `quote` means that quotes are plain characters there.
+    """
+
+    path: tuple[str, ...]
+    text: str | None = None
+    template: str | None = None
+    id: str | None = None
+    keep: tuple[str, ...] | None = None
+    controls: str | None = None
+    role: str | None = None
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    quote: str = '"'

@@ -1,0 +1,182 @@
+"""From columns to the texts that are embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from batchembed.corpus.columns import Columns
+from batchembed.corpus.files import CorpusFile
+from batchembed.corpus.formats import Batch
+from batchembed.errors import CorpusError
+
+_types = pa.types
+
+
+class Texts:
+    """Makes texts of one column, or of several by a template.
+
+    In CSV an empty value is an empty text, not a missing one. Raises CorpusError for a column
+    that cannot be text.
+    """
+
+    def __init__(self, columns: Columns, schema: pa.Schema, file: CorpusFile) -> None:
+        self._columns = columns
+        self._empty_is_text = file.kind in ("csv", "tsv")
+        for name in columns.text:
+            kind = plain_type(schema.field(name).type)
+            if columns.template is None and not _is_text(kind):
+                raise CorpusError(
+                    f"column `{name}` of `{file.path}` is {schema.field(name).type}, not text",
+                    hint=f'to embed it as text all the same, set template = "{{{name}}}" '
+                    "under [corpus] instead of `text`",
+                )
+            if columns.template is not None and _in_words(kind) is None:
+                raise CorpusError(
+                    f"column `{name}` of `{file.path}` is {schema.field(name).type}, which a "
+                    "template cannot write",
+                    hint="a template takes text, whole numbers, fractions, decimals, true/false "
+                    "and dates; write the others as text in the corpus",
+                )
+
+    def sizes(self, rows: pa.RecordBatch) -> NDArray[np.int64]:
+        """Return about how many bytes each row's text has, shape (n,)."""
+        total = np.zeros(rows.num_rows, np.int64)
+        for name in self._columns.text:
+            total += _bytes(rows.column(name))
+        return total
+
+    def render(self, batch: Batch, start: int, stop: int) -> list[str | None]:
+        """Return the texts of the rows in [start, stop)."""
+        rows = batch.rows.slice(start, stop - start)
+        if self._columns.template is None:
+            texts = self._one_column(rows)
+        else:
+            texts = self._by_template(rows)
+        for position, row in batch.odd.items():
+            if start <= position < stop:
+                texts[position - start] = self._odd(row)
+        return texts
+
+    def _one_column(self, rows: pa.RecordBatch) -> list[str | None]:
+        found = plain(rows.column(self._columns.text[0]))
+        if self._empty_is_text:
+            found = pc.fill_null(found, "")
+        texts: list[str | None] = found.to_pylist()
+        return texts
+
+    def _by_template(self, rows: pa.RecordBatch) -> list[str | None]:
+        names = {name: f"c{number}" for number, name in enumerate(self._columns.text)}
+        frame = pl.DataFrame(
+            [pl.Series(short, _words(rows.column(name))) for name, short in names.items()]
+        )
+        joined = pl.concat_str(
+            [
+                pl.col(names[column]).fill_null("") if column else pl.lit(literal)
+                for literal, column in self._columns.template or ()
+            ]
+        )
+        if not self._empty_is_text:
+            empty = pl.all_horizontal(pl.all().is_null())
+            joined = pl.when(empty).then(None).otherwise(joined)
+        return frame.select(joined.alias("text")).to_series().to_list()
+
+    def _odd(self, row: Any) -> str | None:
+        """Return the text of a row of JSON, lone surrogates and all."""
+        if self._columns.template is None:
+            found: str | None = row.get(self._columns.text[0])
+            return found
+        values = {name: row.get(name) for name in self._columns.text}
+        if all(value is None for value in values.values()):
+            return None
+        return "".join(
+            _word(values[column]) if column else literal
+            for literal, column in self._columns.template
+        )
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values: without dictionary and extension."""
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    return kind.value_type if _types.is_dictionary(kind) else kind
+
+
+def plain(values: pa.Array) -> pa.Array:
+    """Return the values without dictionary and extension; nulls of no type become strings."""
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    if _types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    return values.cast(pa.string()) if _types.is_null(values.type) else values
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return (
+        _types.is_string(kind)
+        or _types.is_large_string(kind)
+        or _types.is_string_view(kind)
+        or _types.is_null(kind)
+    )
+
+
+def _in_words(kind: pa.DataType) -> Callable[[Any], str] | None:
+    """Return how a value of this type is written in a text; None: it is not.
+
+    Spelled out here, because the texts make the keys: no library may change them.
+    """
+    if _is_text(kind):
+        return str
+    if _types.is_boolean(kind):
+        return {True: "true", False: "false"}.__getitem__
+    if _types.is_integer(kind) or _types.is_decimal(kind):
+        return str
+    if _types.is_floating(kind):
+        return repr
+    return _iso if _types.is_date(kind) else None
+
+
+def _iso(date: Any) -> str:
+    return str(date.isoformat())
+
+
+def _words(values: pa.Array) -> Any:
+    """Return a column as strings."""
+    found = plain(values)
+    if _is_text(found.type):
+        return pl.Series(pl.from_arrow(found))
+    word = _in_words(found.type)
+    assert word is not None, "checked when the corpus was scanned"
+    return pl.Series(
+        [None if value is None else word(value) for value in found.to_pylist()], dtype=pl.String
+    )
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else repr(value)
+
+
+def _bytes(values: pa.Array) -> NDArray[np.int64]:
+    """Return the bytes of each string, 0 for null; 8 for every value of another type."""
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    if _types.is_dictionary(values.type):
+        found = pc.take(pa.array(_bytes(values.dictionary)), values.indices)
+    elif _types.is_string_view(values.type):
+        found = pl.Series(pl.from_arrow(values)).str.len_bytes().cast(pl.Int64).to_arrow()
+    elif _is_text(values.type) and not _types.is_null(values.type):
+        found = pc.binary_length(values)
+    else:
+        return np.full(len(values), 8, np.int64)
+    sizes: NDArray[np.int64] = pc.fill_null(found.cast(pa.int64()), 0).to_numpy()
+    return sizes

@@ -1,0 +1,141 @@
+"""A run directory: whose it is, what it holds, and whether a job has anything left to do there."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from batchembed.clock import Clock
+from batchembed.controls import Pattern
+from batchembed.errors import JobError, SpecChangedError
+from batchembed.ledger import Ledger
+from batchembed.parts import FORMAT, FileNote, Manifest, check_format, read_manifest, whole_parts
+from batchembed.spec import Spec
+from batchembed.store import Store
+from batchembed.version import VERSION
+
+IDENTITY = "checkpoint/run.json"
+PROGRESS = "checkpoint/progress.json"
+SCRATCH = "checkpoint/scratch"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What all vectors of a run directory have in common: another one needs another directory."""
+
+    spec: Spec
+    role: str
+    patterns: tuple[Pattern, ...]
+    dtype: str
+
+    def told(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        patterns = [{"match": p.match, "regex": p.regex, "factor": p.factor} for p in self.patterns]
+        return {
+            "spec": orjson.loads(orjson.dumps(self.spec.told())),
+            "fingerprint": self.spec.fingerprint(),
+            "role": self.role,
+            "controls": patterns,
+            "dtype": self.dtype,
+        }
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """Return a line for each setting in which `other` (as `told`) differs, old value first."""
+        mine = self.told()
+        lines = [f"model.{line}" for line in self.spec.differences(other["spec"])]
+        for name, setting in (
+            ("role", "model.representation"),
+            ("controls", "model.controls"),
+            ("dtype", "output.dtype"),
+        ):
+            if other[name] != mine[name]:
+                lines.append(f"{setting}: `{other[name]}` -> `{mine[name]}`")
+        return lines
+
+
+def holder(clock: Clock) -> dict[str, object]:
+    """Return what a run tells those who find the directory taken."""
+    since = clock.now().isoformat(timespec="seconds")
+    return {"process": os.getpid(), "on": socket.gethostname(), "since": since}
+
+
+def claim(store: Store, identity: Identity, job_toml: str, clock: Clock) -> Manifest | None:
+    """Make `store` this job's run directory, or find that it is; return its manifest, if complete.
+
+    Raises JobError for a folder of something else, SpecChangedError when its vectors are of
+    another spec.
+    """
+    manifest = read_manifest(store)
+    known = manifest.identity if manifest else _read_identity(store)
+    if known is None:
+        _refuse_foreign(store)
+        made = {
+            "format": FORMAT,
+            "batchembed": VERSION,
+            "made": clock.now().isoformat(timespec="seconds"),
+        }
+        store.put(IDENTITY, orjson.dumps(made | identity.told(), option=orjson.OPT_INDENT_2))
+    elif lines := identity.differences(known):
+        raise SpecChangedError(
+            f"`{store.root}` holds vectors of another spec:\n  " + "\n  ".join(lines),
+            hint="give another directory with --out, or take the change back",
+        )
+    store.delete_folder(SCRATCH)
+    store.make_folder(SCRATCH)
+    if not store.exists("job.toml") or store.read("job.toml") != job_toml.encode():
+        store.put("job.toml", job_toml.encode())
+    return manifest
+
+
+def open_ledger(store: Store, manifest: Manifest | None) -> tuple[Ledger, list[FileNote]]:
+    """Return the ledger over checkpoint and published parts, and the parts that are damaged."""
+    published, damaged = whole_parts(store, manifest) if manifest else ([], [])
+    ledger = Ledger(store, published, dimensions=manifest.dimensions if manifest else None)
+    ledger.load()
+    return ledger, damaged
+
+
+def is_done(store: Store, manifest: Manifest | None, corpus_told: Mapping[str, Any]) -> bool:
+    """Return whether a complete run stands there for this very corpus, by names and sizes alone."""
+    if manifest is None or manifest.corpus != corpus_told:
+        return False
+    files = [*manifest.parts, *([manifest.rejects] if manifest.rejects else [])]
+    return all(_is_there(store, note) for note in files)
+
+
+def is_compared(store: Store, manifest: Manifest, wanted: Mapping[str, Any] | None) -> bool:
+    """Return whether the comparison that a job wants is among the files of a complete run."""
+    return manifest.compared == wanted and all(_is_there(store, n) for n in manifest.similarity)
+
+
+def _is_there(store: Store, note: FileNote) -> bool:
+    path = store.path(note.name)
+    return path.is_file() and path.stat().st_size == note.bytes
+
+
+def _read_identity(store: Store) -> dict[str, Any] | None:
+    try:
+        told: dict[str, Any] = orjson.loads(store.read(IDENTITY))
+    except FileNotFoundError:
+        return None
+    except orjson.JSONDecodeError as error:
+        raise JobError(
+            f"`{store.path(IDENTITY)}` is damaged: {error}",
+            hint="restore it from a backup, or give another directory with --out",
+        ) from error
+    check_format(told.get("format"), store.path(IDENTITY))
+    return told
+
+
+def _refuse_foreign(store: Store) -> None:
+    strangers = [entry.name for entry in os.scandir(store.root) if entry.name != ".lock"]
+    if strangers:
+        raise JobError(
+            f"`{store.root}` is not a run directory, and not empty: it holds `{strangers[0]}`",
+            hint="give a new or empty directory as output",
+        )

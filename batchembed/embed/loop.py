@@ -1,0 +1,257 @@
+"""The hot loop: requests to outcomes to the ledger; nothing is tried again anywhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from batchembed.embed.settle import Facts, Part, Verdict, judge
+from batchembed.errors import ActionNeededError, BatchembedError, NotFinishedError
+from batchembed.exchange import (
+    Keys,
+    Malformed,
+    Outcome,
+    Provider,
+    Refused,
+    Reject,
+    Request,
+    Response,
+    Role,
+    TooLarge,
+    Vectors,
+)
+from batchembed.pacing import Pacer
+
+HARMLESS = "The quick brown fox jumps over the lazy dog."
+DRAIN_SECONDS = 8.0
+AHEAD = 2
+
+
+class Kept(Protocol):
+    """What the hot loop needs of the ledger."""
+
+    def append(self, keys: Keys, vectors: Vectors, *, tokens: int, model_version: str) -> None:
+        """Keep vectors."""
+
+    def reject(self, rejects: list[Reject]) -> None:
+        """Keep rejects."""
+
+
+class Listener(Protocol):
+    """What the hot loop tells of itself."""
+
+    def answered(self, texts: int, tokens: int) -> None:
+        """Vectors were kept."""
+
+    def rejected(self, rejects: list[Reject]) -> None:
+        """Texts were rejected."""
+
+    def failed(self, kind: str, reason: str, wait: float) -> None:
+        """An attempt brought no vectors; nothing starts for `wait` seconds."""
+
+
+class Feed(Protocol):
+    """Requests in corpus order, some at a time."""
+
+    def upcoming(self) -> Iterator[list[Request]]:
+        """Yield lists of requests; iterated in a thread."""
+
+    def tighten(self, texts_per_request: int) -> None:
+        """Make further requests no larger than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the job says about the hot loop. Seconds; None: no bound."""
+
+    concurrency: int
+    normalize: bool
+    dimensions: int | None = None
+    patience: float | None = None
+    most_rejects: int | None = None
+
+
+@dataclass(slots=True)
+class Loop:
+    """One run of the hot loop. `ending`: why it stops before its time, once that is known."""
+
+    provider: Provider
+    pacer: Pacer
+    ledger: Kept
+    listener: Listener
+    rules: Rules
+    ending: BatchembedError | None = None
+    answers: int = 0
+    rejects: int = 0
+    dimensions: int | None = None
+    harmless_passed: bool = False
+    workers: list[asyncio.Task[None]] = field(default_factory=list)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def stop(self, why: BatchembedError) -> None:
+        """Start nothing more; what is in flight may land. The first reason is the one kept."""
+        if self.ending is None:
+            self.ending = why
+        self.opened.set()
+        self.pacer.stop()
+
+    async def run(self, feed: Feed) -> None:
+        """Settle every request of `feed`; returns early once there is an `ending`."""
+        ahead: asyncio.Queue[Request | None] = asyncio.Queue(AHEAD * self.rules.concurrency)
+        feeder = asyncio.create_task(self._feed(feed, ahead))
+        self.workers = [
+            asyncio.create_task(self._work(ahead, feed, pilot=number == 0))
+            for number in range(self.rules.concurrency)
+        ]
+        try:
+            await asyncio.gather(*self.workers)
+        except asyncio.CancelledError:
+            if self.ending is None:
+                raise
+        finally:
+            feeder.cancel()
+            for worker in self.workers:
+                worker.cancel()
+            await asyncio.gather(feeder, *self.workers, return_exceptions=True)
+        if feeder.done() and not feeder.cancelled() and (error := feeder.exception()):
+            raise error
+
+    def drain(self, why: BatchembedError) -> None:
+        """Stop; what is in flight has a few seconds to land, then it is let go."""
+        self.stop(why)
+        asyncio.get_running_loop().call_later(DRAIN_SECONDS, self.abandon)
+
+    def abandon(self) -> None:
+        """Let go of what is in flight: its answers, if any come, are paid for and lost."""
+        for worker in self.workers:
+            worker.cancel()
+
+    async def settle(self, request: Request, feed: Feed) -> None:
+        """Bring every text of a request to a vector or a reject, or leave it for the next run."""
+        waiting = [Part(request)]
+        while waiting and (outcome := await self.attempt(waiting[-1].request)) is not None:
+            part = waiting.pop()
+            verdict = judge(part, outcome, self._facts())
+            self._apply(verdict, feed)
+            if verdict.try_harmless:
+                await self._try_harmless(part.request.role, outcome)
+            waiting += verdict.again
+
+    async def attempt(self, request: Request) -> Outcome | None:
+        """Send once, when the pacer permits; None: the run stops."""
+        permit = await self.pacer.permit(request.tokens)
+        if permit is None:
+            return None
+        outcome: Outcome | None = None
+        try:
+            outcome = await self.provider.attempt(request)
+        finally:
+            self.pacer.settle(permit, outcome)
+        return outcome
+
+    def _apply(self, verdict: Verdict, feed: Feed) -> None:
+        """Keep what there is to keep first: it is paid for."""
+        try:
+            if (kept := verdict.keep) is not None:
+                self.ledger.append(
+                    kept.keys, kept.vectors, tokens=kept.tokens, model_version=kept.model_version
+                )
+                self.dimensions = kept.vectors.shape[1]
+                self.answers += 1
+                self.opened.set()
+                self.listener.answered(len(kept.keys), kept.tokens)
+            if verdict.rejects:
+                self._reject(list(verdict.rejects))
+        except OSError as error:
+            self.stop(disk_error(error))
+        if verdict.failure is not None:
+            self.listener.failed(*verdict.failure, self.pacer.held_for())
+            self._mind_patience()
+        if verdict.cap is not None:
+            feed.tighten(verdict.cap)
+        if verdict.end is not None:
+            self.stop(verdict.end)
+
+    def _reject(self, rejects: list[Reject]) -> None:
+        self.ledger.reject(rejects)
+        self.listener.rejected(rejects)
+        self.rejects += len(rejects)
+        most = self.rules.most_rejects
+        if most is not None and self.rejects > most:
+            self.stop(too_many_rejects(self.rejects, most, rejects[-1]))
+
+    def _mind_patience(self) -> None:
+        patience = self.rules.patience
+        if patience is not None and self.pacer.failing_for() > patience:
+            reason = self.pacer.state.reason
+            self.stop(
+                NotFinishedError(
+                    f"nothing was answered for `{self.pacer.failing_for():.0f}` s: {reason}",
+                    hint="what was paid for is kept; run the same command again later",
+                )
+            )
+
+    async def _try_harmless(self, role: Role, refused: Outcome) -> None:
+        """End the run when the provider refuses even a harmless text: the job is wrong then."""
+        harmless = Request(np.zeros((1, 16), np.uint8), (HARMLESS,), role, tokens=10)
+        outcome = await self.attempt(harmless)
+        if isinstance(outcome, Response):
+            self.harmless_passed = True
+            self.opened.set()
+        elif isinstance(outcome, Refused | Malformed | TooLarge):
+            assert isinstance(refused, Refused)
+            self.stop(
+                ActionNeededError(
+                    f"the provider refuses every request: {refused.reason}",
+                    hint="check [model] in the job file; a plain sentence was refused as well",
+                )
+            )
+
+    def _facts(self) -> Facts:
+        dimensions = self.rules.dimensions or self.dimensions
+        return Facts(self.answers, dimensions, self.rules.normalize, self.harmless_passed)
+
+    async def _work(self, ahead: asyncio.Queue[Request | None], feed: Feed, *, pilot: bool) -> None:
+        """Settle requests. The pilot goes alone until something was answered.
+
+        A wrong key or model then costs one call, not one for every worker.
+        """
+        if not pilot:
+            await self.opened.wait()
+        while self.ending is None and (request := await ahead.get()) is not None:
+            await self.settle(request, feed)
+        self.opened.set()
+
+    async def _feed(self, feed: Feed, ahead: asyncio.Queue[Request | None]) -> None:
+        """Read ahead in a thread; None for each worker ends the work."""
+        upcoming = feed.upcoming()
+        with suppress(asyncio.CancelledError):
+            try:
+                while (some := await asyncio.to_thread(next, upcoming, None)) is not None:
+                    for request in some:
+                        await ahead.put(request)
+            finally:
+                for _ in range(self.rules.concurrency):
+                    await ahead.put(None)
+
+
+def disk_error(error: OSError) -> NotFinishedError:
+    """Return how a run ends when the disk does not take what was paid for."""
+    return NotFinishedError(
+        f"the run directory cannot be written: {error.strerror or error}",
+        hint="make room or mend the disk, then run the same command again",
+    )
+
+
+def too_many_rejects(rejects: int, most: int, last: Reject) -> ActionNeededError:
+    """Return how a run ends when more texts were rejected than the job allows."""
+    return ActionNeededError(
+        f"`{rejects}` texts were rejected, and `limits.max_rejects` allows `{most}`; "
+        f"the last one: {last.reason} {last.message}".rstrip(),
+        hint="mend the texts, or allow more with --set limits.max_rejects=…",
+    )

@@ -1,0 +1,211 @@
+"""What follows from an outcome: the rules of trying again, as one pure function.
+
+Theory of operation. A *part* is a request, or what is left of one. Its outcome gives a verdict:
+vectors to keep, rejects, and parts to ask (again). Environment failures (throttled, unavailable)
+cost no text anything. A refusal is halved down to the text at fault, so that one bad text of n
+costs about 2 log2(n) calls and its neighbours are paid once. An answer that cannot prove itself
+is asked again text by text, and what fails alone is rejected: never guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchembed.embed.answers import checked, twins
+from batchembed.errors import ActionNeededError, BatchembedError
+from batchembed.exchange import (
+    Fatal,
+    Malformed,
+    Outcome,
+    Refused,
+    Reject,
+    Request,
+    Response,
+    Throttled,
+    TooLarge,
+    Unavailable,
+    Vectors,
+)
+
+BLAMELESS_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A request, or what is left of one, and what happened to it so far.
+
+    `alone`: asked by itself because an earlier answer was doubtful. `failures`: how often it was
+    unavailable while other requests were answered; `answers` is how many were at the last time.
+    """
+
+    request: Request
+    alone: bool = False
+    failures: int = 0
+    answers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the run knows when it judges: answers so far, the dimension, whether texts pass."""
+
+    answers: int
+    dimensions: int | None
+    normalize: bool
+    harmless_passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """What an answer proved: `keys` (n, 16), `vectors` (n, d)."""
+
+    keys: NDArray[np.uint8]
+    vectors: Vectors
+    tokens: int
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do. `again` is asked from its end; `cap` is a learnt limit of texts a request.
+
+    `try_harmless`: nothing was ever answered, so find out first whether anything would be.
+    """
+
+    keep: Vouched | None = None
+    rejects: tuple[Reject, ...] = ()
+    again: tuple[Part, ...] = ()
+    cap: int | None = None
+    end: BatchembedError | None = None
+    failure: tuple[str, str] | None = None
+    try_harmless: bool = False
+
+
+def judge(part: Part, outcome: Outcome, facts: Facts) -> Verdict:  # noqa: PLR0911 - one each
+    """Return what follows from `outcome` for `part`."""
+    match outcome:
+        case Response():
+            return _answered(part, outcome, facts)
+        case Throttled():
+            return Verdict(again=(part,), failure=("throttled", outcome.reason))
+        case Unavailable():
+            return _unavailable(part, outcome, facts)
+        case TooLarge():
+            return _too_large(part, outcome)
+        case Refused():
+            return _refused(part, outcome, facts)
+        case Malformed():
+            return _malformed(part, outcome)
+        case Fatal():
+            return Verdict(
+                end=ActionNeededError(outcome.reason, hint=outcome.hint),
+                failure=("fatal", outcome.reason),
+            )
+
+
+def _answered(part: Part, response: Response, facts: Facts) -> Verdict:
+    request, vectors = part.request, response.vectors
+    if vectors.ndim != 2 or len(vectors) != len(request):  # noqa: PLR2004 - (n, d)
+        reason = f"asked for {len(request)} vectors, got an array of shape {vectors.shape}"
+        return _malformed(part, Malformed(reason, response.request_id))
+    if facts.dimensions not in {None, vectors.shape[1]}:
+        return Verdict(end=_other_dimensions(vectors.shape[1], facts.dimensions))
+    vectors, good = checked(vectors, normalize=facts.normalize)
+    lost = np.zeros(len(request), np.bool_)
+    lost[list(response.unusable)] = True
+    if not response.proven and not part.alone and len(request) > 1:
+        good &= ~twins(vectors)
+    good &= ~lost
+    doubtful = np.flatnonzero(~good & ~lost).tolist()
+    rejects = [
+        Reject(request.keys[at].tobytes(), why, request_id=response.request_id)
+        for at, why in response.unusable.items()
+    ]
+    if part.alone and doubtful:
+        message = "the vector has NaN, infinity or nothing but zeros"
+        rejects += _rejects(request, "bad_vector", message, request_id=response.request_id)
+        doubtful = []
+    return Verdict(
+        keep=_vouched(request, response, vectors, good) if good.any() else None,
+        rejects=tuple(rejects),
+        again=tuple(Part(request.part(at, at + 1), alone=True) for at in reversed(doubtful)),
+        failure=("doubtful", "an answer did not prove itself") if doubtful else None,
+    )
+
+
+def _vouched(
+    request: Request, response: Response, vectors: Vectors, good: NDArray[np.bool_]
+) -> Vouched:
+    chosen = slice(None) if good.all() else good
+    return Vouched(
+        keys=request.keys[chosen],
+        vectors=vectors[chosen],
+        tokens=request.tokens if response.tokens is None else response.tokens,
+        model_version=response.model_version,
+    )
+
+
+def _unavailable(part: Part, outcome: Unavailable, facts: Facts) -> Verdict:
+    """Ask again; but when only this request fails while others pass, a text is at fault."""
+    failures = part.failures + (facts.answers > part.answers)
+    if failures > BLAMELESS_TRIES:
+        return _refused(part, Refused(outcome.reason), facts)
+    again = replace(part, failures=failures, answers=facts.answers)
+    return Verdict(again=(again,), failure=("unavailable", outcome.reason))
+
+
+def _too_large(part: Part, outcome: TooLarge) -> Verdict:
+    """Cut to the cap that the server named, else halve; a text too large alone is rejected."""
+    size = len(part.request)
+    failure = ("too_large", outcome.reason)
+    if size == 1:
+        rejects = _rejects(part.request, "too_long", outcome.reason)
+        return Verdict(rejects=tuple(rejects), failure=failure)
+    cap = min(outcome.texts_per_request or size, -(-size // 2), size - 1)
+    if outcome.texts_per_request and outcome.texts_per_request < size:
+        cap = outcome.texts_per_request
+    starts = reversed(range(0, size, cap))
+    again = tuple(Part(part.request.part(at, min(at + cap, size))) for at in starts)
+    return Verdict(again=again, cap=cap, failure=failure)
+
+
+def _refused(part: Part, outcome: Refused, facts: Facts) -> Verdict:
+    failure = ("refused", outcome.reason)
+    if not facts.answers and not facts.harmless_passed:
+        return Verdict(again=(part,), try_harmless=True, failure=failure)
+    request, size = part.request, len(part.request)
+    if size > 1:
+        middle = size // 2
+        halves = (Part(request.part(middle, size)), Part(request.part(0, middle)))
+        return Verdict(again=halves, failure=failure)
+    rejects = _rejects(
+        request, "refused", outcome.reason, status=outcome.status, request_id=outcome.request_id
+    )
+    return Verdict(rejects=tuple(rejects), failure=failure)
+
+
+def _malformed(part: Part, outcome: Malformed) -> Verdict:
+    failure = ("malformed", outcome.reason)
+    request = part.request
+    if part.alone:
+        rejects = _rejects(
+            request, "malformed_answer", outcome.reason, request_id=outcome.request_id
+        )
+        return Verdict(rejects=tuple(rejects), failure=failure)
+    alone = (Part(request.part(at, at + 1), alone=True) for at in reversed(range(len(request))))
+    return Verdict(again=tuple(alone), failure=failure)
+
+
+def _rejects(
+    request: Request, reason: str, message: str, *, status: int = 0, request_id: str = ""
+) -> list[Reject]:
+    return [Reject(key.tobytes(), reason, message, status, request_id) for key in request.keys]
+
+
+def _other_dimensions(got: int, wanted: int | None) -> ActionNeededError:
+    return ActionNeededError(
+        f"the server answers with vectors of `{got}` dimensions, not `{wanted}`",
+        hint="check `model.name` and `model.dimensions`; vectors of two sizes never mix",
+    )

@@ -1,0 +1,1 @@
+"""Where the hot loop runs."""

@@ -1,0 +1,121 @@
+"""The engine on this machine: one process, one event loop, the hot loop until its end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from batchembed import providers
+from batchembed.clock import Clock
+from batchembed.embed import Feed, Loop, Rules
+from batchembed.errors import NotFinishedError
+from batchembed.exchange import Limits
+from batchembed.interrupts import drain_on_signal
+from batchembed.job import Job
+from batchembed.ledger import Ledger
+from batchembed.monitor import Monitor
+from batchembed.pacing import Pacer, Rates
+from batchembed.spec import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """What the engine is given to work with. `most_rejects`: of texts that are sent."""
+
+    spec: Spec
+    key: str | None
+    ledger: Ledger
+    monitor: Monitor
+    clock: Clock
+    most_rejects: int
+
+
+def limits(job: Job, spec: Spec) -> Limits:
+    """Return the provider's limits, made smaller where the job says so."""
+    own, asked = providers.limits(spec), job.limits
+    texts = min(own.texts_per_request, asked.texts_per_request or own.texts_per_request)
+    tokens = min(filter(None, (own.tokens_per_request, asked.tokens_per_request)), default=None)
+    return replace(
+        own,
+        texts_per_request=texts,
+        tokens_per_request=tokens,
+        concurrency=own.concurrency if asked.concurrency == "auto" else asked.concurrency,
+        requests_per_minute=asked.requests_per_minute or own.requests_per_minute,
+        tokens_per_minute=asked.tokens_per_minute or own.tokens_per_minute,
+    )
+
+
+def embed(job: Job, feed: Feed, plant: Plant) -> None:
+    """Send all that `feed` has; raise why it ended early. What was answered is durable then."""
+    asyncio.run(_embed(job, feed, plant))
+
+
+async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
+    bounds, spec, ledger = limits(job, plant.spec), plant.spec, plant.ledger
+    provider = providers.open_provider(spec, _access(job, bounds), key=plant.key, clock=plant.clock)
+    rates = Rates(bounds.requests_per_minute, bounds.tokens_per_minute)
+    pacer = Pacer(rates, plant.clock, rng=random.Random())  # noqa: S311 - jitter, no secret
+    rules = Rules(
+        concurrency=bounds.concurrency,
+        normalize=spec.normalize,
+        dimensions=spec.dimensions or ledger.dimensions,
+        patience=job.limits.patience,
+        most_rejects=plant.most_rejects,
+    )
+    loop = Loop(provider, pacer, ledger, plant.monitor, rules)
+    try:
+        with drain_on_signal(loop), _deadline(loop, job.limits.deadline), _beating(plant.monitor):
+            await loop.run(feed)
+    finally:
+        await provider.close()
+        plant.monitor.summary.waited = pacer.waited
+        ledger.close()
+    if loop.ending is not None:
+        raise loop.ending
+
+
+def _access(job: Job, bounds: Limits) -> providers.Access:
+    access, model = job.access, job.model
+    return providers.Access(
+        nice=access.nice if model.nice is None else model.nice,
+        hosting=model.hosting or access.hosting,
+        tags=access.tags,
+        timeout=access.timeout,
+        allow_insecure_http=access.allow_insecure_http,
+        concurrency=bounds.concurrency,
+    )
+
+
+@contextmanager
+def _beating(monitor: Monitor) -> Iterator[None]:
+    """Let the monitor see time pass while nothing happens."""
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            monitor.tick()
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+@contextmanager
+def _deadline(loop: Loop, seconds: float | None) -> Iterator[None]:
+    """Stop the hot loop after so many seconds."""
+    if seconds is None:
+        yield
+        return
+    why = NotFinishedError(
+        f"the deadline of `{seconds:.0f}` s is over", hint="run the same command again to continue"
+    )
+    timer = asyncio.get_running_loop().call_later(seconds, loop.drain, why)
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,205 @@
+"""What passes between the steps of a run and a provider: requests there, outcomes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Role: TypeAlias = Literal["symmetric", "document", "query"]
+ROLES: tuple[Role, ...] = ("symmetric", "document", "query")
+
+Keys: TypeAlias = NDArray[np.uint8]
+"""Content hashes, shape (n, 16)."""
+
+Vectors: TypeAlias = NDArray[np.float32]
+"""Embeddings, shape (n, dimensions)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """An attention control: multiply the attention on a span of the text by `factor`.
+
+    `start` and `length` count characters (Unicode code points).
+    """
+
+    start: int
+    length: int
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The texts of one API call, all of one role.
+
+    `keys` has shape (n, 16), one row per text. `controls` is None when no text has any.
+    `tokens` is an estimate of what the call will be billed.
+    """
+
+    keys: Keys
+    texts: tuple[str, ...]
+    role: Role = "symmetric"
+    controls: tuple[tuple[Control, ...], ...] | None = None
+    tokens: int = 0
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def part(self, start: int, stop: int) -> Request:
+        """Return a request of the texts in [start, stop); tokens are shared out by length."""
+        texts = self.texts[start:stop]
+        whole = sum(map(len, self.texts)) or 1
+        return Request(
+            keys=self.keys[start:stop],
+            texts=texts,
+            role=self.role,
+            controls=self.controls[start:stop] if self.controls is not None else None,
+            tokens=max(1, round(self.tokens * sum(map(len, texts)) / whole)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a provider accepts in one request, and how fast; None means no known limit."""
+
+    texts_per_request: int = 1
+    tokens_per_request: int | None = None
+    bytes_per_request: int | None = None
+    tokens_per_text: int | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    concurrency: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP call as a dialect wants it sent; the key is added by the transport.
+
+    `path` is appended to the base URL. `body` is what goes out, byte for byte.
+    """
+
+    path: str
+    body: bytes
+    method: str = "POST"
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The server answered: one vector per text, in the order of the request.
+
+    `vectors` has shape (n, dimensions), float32; `tokens` is what the server billed (None: it
+    did not say). `unusable` names positions that have no vector and never will, with the reason.
+    `proven` says that no answer was mixed up on the way, since there was none: computed here.
+    """
+
+    vectors: Vectors
+    tokens: int | None = None
+    model_version: str = ""
+    request_id: str = ""
+    unusable: Mapping[int, str] = field(default_factory=dict)
+    proven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The server asks for a lower rate (429 and kin); `wait` seconds if it said so."""
+
+    reason: str
+    wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """The server or the way to it is down: no fault of any text."""
+
+    reason: str
+    wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """The request as a whole is too large; `texts_per_request` is the cap the server named."""
+
+    reason: str
+    texts_per_request: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The server refuses something in the request: some text of it is at fault."""
+
+    reason: str
+    status: int = 0
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """The answer does not prove what it must: count, order, dimension, numbers."""
+
+    reason: str
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fatal:
+    """Nothing more can be had until a person acts: key, money, model, address."""
+
+    reason: str
+    hint: str | None = None
+
+
+Outcome: TypeAlias = Response | Throttled | Unavailable | TooLarge | Refused | Malformed | Fatal
+
+
+class Provider(Protocol):
+    """Where vectors come from. One `attempt` is one call: it never retries and never raises."""
+
+    @property
+    def limits(self) -> Limits:
+        """What one request may hold."""
+
+    async def attempt(self, request: Request) -> Outcome:
+        """Send the request once and say what came of it."""
+
+    async def close(self) -> None:
+        """Release connections; the provider is not used afterwards."""
+
+
+class Dialect(Protocol):
+    """One API's wire form. Pure: no network, clock, log or environment."""
+
+    @property
+    def limits(self) -> Limits:
+        """What one request may hold."""
+
+    def build(self, request: Request) -> Call:
+        """Return the call that asks for the vectors of `request`."""
+
+    def parse(
+        self, request: Request, *, status: int, headers: Mapping[str, str], body: bytes
+    ) -> Outcome:
+        """Return what the answer means. `headers` has lower-case names. Never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A text that has no vector, and why. `key` has 16 bytes."""
+
+    key: bytes
+    reason: str
+    message: str = ""
+    status: int = 0
+    request_id: str = ""
+
+
+def same_length(request: Request, found: Sequence[object]) -> Malformed | None:
+    """Return Malformed unless `found` has one entry per text of `request`."""
+    if len(found) == len(request):
+        return None
+    return Malformed(f"asked for {len(request)} vectors, got {len(found)}")

@@ -1,0 +1,31 @@
+"""Job files: loaded, checked as a whole, and frozen into a Job."""
+
+from batchembed.job.allowed import RoleColumn
+from batchembed.job.job import Job
+from batchembed.job.loading import from_dict, load, schema
+from batchembed.job.quantities import Tolerance
+from batchembed.job.secrets import secret
+from batchembed.job.settings import (
+    Access,
+    Corpus,
+    Limits,
+    Model,
+    Output,
+    Similarity,
+)
+
+__all__ = [
+    "Access",
+    "Corpus",
+    "Job",
+    "Limits",
+    "Model",
+    "Output",
+    "RoleColumn",
+    "Similarity",
+    "Tolerance",
+    "from_dict",
+    "load",
+    "schema",
+    "secret",
+]

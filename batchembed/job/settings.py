@@ -1,0 +1,228 @@
+"""Every setting of a job file: its name, what it means, its default and what is allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, Strict
+
+from batchembed.controls import Pattern
+from batchembed.exchange import Role
+from batchembed.job import allowed, quantities
+from batchembed.job.allowed import RoleColumn
+from batchembed.job.quantities import Tolerance
+
+_TABLE = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+Text: TypeAlias = Annotated[str, Strict()]
+Word: TypeAlias = Annotated[str, Strict(), Field(min_length=1)]
+Path: TypeAlias = Annotated[str, Strict(), AfterValidator(allowed.path)]
+Flag: TypeAlias = Annotated[bool, Strict()]
+Layer: TypeAlias = Annotated[int, Strict(), Field(ge=-1024, le=1024)]
+Count: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=2**53)]
+Number: TypeAlias = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Positive: TypeAlias = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+Duration: TypeAlias = Annotated[
+    float, PlainValidator(quantities.seconds, json_schema_input_type=str)
+]
+Pooling: TypeAlias = Literal["mean", "max", "last_token", "abs_max", "weighted_mean"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """What to embed."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _TABLE
+
+    path: Annotated[
+        tuple[str, ...], PlainValidator(allowed.paths, json_schema_input_type=str | list[str])
+    ]
+    """File, folder, glob, or a list of them."""
+    text: Word | None = None
+    """The column to embed; or give `template`."""
+    template: Word | None = None
+    """Several columns as one text, such as "{title}\\n\\n{body}"."""
+    id: Word | None = None
+    """The column that names a row; without it, the row number does."""
+    keep: Annotated[
+        tuple[str, ...] | Literal["all"],
+        PlainValidator(allowed.columns, json_schema_input_type=Literal["all"] | list[str]),
+    ] = "all"
+    """The columns to carry into the output: "all" or a list."""
+    controls: Word | None = None
+    """The column of attention controls: list<struct<start, length, factor>>, in characters."""
+    encoding: Word = "utf-8"
+    """The encoding of CSV files."""
+    delimiter: Annotated[str, Strict(), AfterValidator(allowed.character)] | None = None
+    """The separator of CSV files; without it, "," and for .tsv a tab."""
+    quote: Annotated[str, Strict(), AfterValidator(allowed.quote)] = '"'
+    """The quotation mark of CSV files; "" when quotes are plain characters there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """One attention control by pattern."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _TABLE
+
+    match: Text | None = None
+    """The text to look for, as it stands, capitals included; or give `regex`."""
+    regex: Text | None = None
+    """A regular expression to look for."""
+    factor: Annotated[Number, Field(ge=0)]
+    """Below 1 suppresses what was found, above 1 amplifies it."""
+
+
+def _usable(control: Control) -> Control:
+    if why := Pattern(control.match, control.regex, control.factor).mistake():
+        raise ValueError(why)
+    return control
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What makes the vectors. Everything here is part of a vector's key."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _TABLE
+
+    provider: Word
+    """Whose API; `batchembed providers` lists them."""
+    name: Word | None = None
+    """The model, as the provider calls it; without it, the one `batchembed providers` names."""
+    representation: Annotated[
+        Role | RoleColumn,
+        PlainValidator(allowed.representation, json_schema_input_type=Role | RoleColumn),
+    ] = "symmetric"
+    """The role of the texts: "symmetric", "document", "query" or { column = "role" }."""
+    dimensions: Count | None = None
+    """Shorter vectors, where the model can make them; without it, the model's own length."""
+    normalize: Flag = True
+    """Make every vector of length 1."""
+    base_url: Word | None = None
+    """Where the API is, for servers of your own."""
+    on_long_text: Annotated[
+        str, PlainValidator(allowed.on_long_text, json_schema_input_type=Literal["reject"])
+    ] = "reject"
+    """What becomes of a text too long for the model: "reject" names it in rejects.arrow."""
+    endpoint: Literal[
+        "auto", "semantic_embed", "batch_semantic_embed", "embed", "instructable_embed"
+    ] = "auto"
+    """Aleph Alpha: which call to use."""
+    instruction: Text | None = None
+    """Aleph Alpha, endpoint "instructable_embed": what the vectors are for."""
+    layers: tuple[Layer, ...] = ()
+    """Aleph Alpha, endpoint "embed": the layers to read."""
+    pooling: tuple[Pooling, ...] = ()
+    """Aleph Alpha, endpoint "embed": how token vectors become one."""
+    contextual_control_threshold: Number | None = None
+    """Aleph Alpha: also control tokens that are at least this similar to the controlled ones."""
+    control_log_additive: Flag = True
+    """Aleph Alpha: add the factor's logarithm to the attention instead of multiplying it."""
+    prefixes: dict[Role, Text] = field(default_factory=dict)
+    """Text to put before every text of a role, such as { query = "query: " }."""
+    controls: tuple[Annotated[Control, AfterValidator(_usable)], ...] = ()
+    """Attention control by pattern: tables [[model.controls]] of match or regex, and factor."""
+    nice: Flag | None = None
+    """Aleph Alpha: let other requests go first. May also stand in [access]."""
+    hosting: Word | None = None
+    """Aleph Alpha: where the request may be computed. May also stand in [access]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How fast, how long and how dear a run may be. Nothing here changes a vector."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _TABLE
+
+    requests_per_minute: Positive | None = None
+    """Your requests per minute; without it, the limit is found and kept."""
+    tokens_per_minute: Positive | None = None
+    """Your tokens per minute; without it, the limit is found and kept."""
+    concurrency: Annotated[
+        int | Literal["auto"],
+        PlainValidator(allowed.concurrency, json_schema_input_type=Count | Literal["auto"]),
+    ] = "auto"
+    """Requests in flight at once: "auto" or a number."""
+    texts_per_request: Count | None = None
+    """The most texts in one request; without it, the provider's own limit."""
+    tokens_per_request: Count | None = None
+    """The most tokens in one request; without it, the provider's own limit."""
+    max_cost: Annotated[Number, Field(ge=0)] | None = None
+    """Stop before the request that would cost more than this, in the price table's currency."""
+    deadline: Duration | None = None
+    """Stop cleanly after this long; the same command continues."""
+    patience: Duration = 6 * 3600.0
+    """How long an outage of the provider is waited out."""
+    max_rejects: Annotated[
+        Tolerance, PlainValidator(quantities.tolerance, json_schema_input_type=int | str)
+    ] = field(default_factory=lambda: quantities.tolerance("1%"))
+    """How many rows may stay without a vector: a count or a percentage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Where the run goes, and in which form."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _TABLE
+
+    path: Path
+    """The run directory; `--out` takes its place."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """The numbers of the embedding column."""
+    part_rows: Count = 100_000
+    """Rows in one file of embeddings/."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Similarity:
+    """Which pairs to score at the end of the run. Exactly one of top_k, min_score and dense."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _TABLE
+
+    top_k: Count | None = None
+    """The nearest rows of each row."""
+    min_score: Number | None = None
+    """Every pair that scores at least this."""
+    dense: Flag = False
+    """Every score of every pair."""
+    metric: Literal["cosine", "dot"] = "cosine"
+    """How two vectors are compared."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """The numbers of a dense matrix."""
+    against: Path | None = None
+    """A finished run to compare this one with; without it, this run with itself."""
+    force: Flag = False
+    """Do what is most likely a mistake: queries with queries, dense files over 10 GB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How to reach the provider. Nothing here changes a vector, and no key ever stands here."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _TABLE
+
+    key_env: Annotated[str, Strict(), AfterValidator(allowed.variable)] | None = None
+    """The environment variable that holds the key; without it, the provider's usual one."""
+    key_file: Path | None = None
+    """A file that holds nothing but the key, readable by you alone."""
+    key_command: (
+        Annotated[
+            tuple[str, ...], PlainValidator(allowed.command, json_schema_input_type=str | list[str])
+        ]
+        | None
+    ) = None
+    """A program that prints the key, such as "pass show aleph-alpha"; no shell reads it."""
+    timeout: Duration = 300.0
+    """How long one request may take."""
+    allow_insecure_http: Flag = False
+    """Allow http:// to another machine: texts and key can then be read on their way."""
+    nice: Flag = False
+    """Aleph Alpha: let other requests go first."""
+    hosting: Word | None = None
+    """Aleph Alpha: where the request may be computed, such as "aleph-alpha"."""
+    tags: tuple[Word, ...] = ()
+    """Aleph Alpha: labels for the provider's own accounting."""
+    device: Word = "auto"
+    """Local models that sentence-transformers runs: "auto", "cpu", "cuda", …"""

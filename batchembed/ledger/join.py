@@ -1,0 +1,153 @@
+"""The two joins of a corpus with what is paid for: by key, on disk, bucket by bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchembed.buckets import BUCKETS, Buckets
+from batchembed.exchange import Keys
+from batchembed.ledger.places import NOWHERE
+
+JOINED = np.dtype([("key", "<u8", 2), ("value", "<i8")])
+PLACED = np.dtype([("row", "<i8"), ("place", "<i8")])
+RANGE = 1 << 16
+
+Entries = Iterable[tuple[Keys, NDArray[np.int64]]]
+"""(keys, shape (n, 16); the place of each one's vector, or NOWHERE for a reject)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What a corpus still lacks. `rows` is a mask over the corpus: which rows to send."""
+
+    rows: NDArray[np.uint8]
+    total: int
+    sendable: int
+    distinct: int
+    paid: int
+
+    @property
+    def to_send(self) -> int:
+        """How many texts are to be sent."""
+        return self.distinct - self.paid
+
+    def mask(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Return which of the rows in [start, stop) are to be sent."""
+        first = start // 8
+        bits = np.unpackbits(self.rows[first : -(-stop // 8)], bitorder="little")
+        return bits[start - first * 8 : stop - first * 8].view(np.bool_)
+
+
+def missing(entries: Entries, corpus_keys: Iterable[Keys], *, scratch: Path | None) -> Missing:
+    """Return which rows are in no entry and are the first of the corpus with their key.
+
+    `corpus_keys` are the keys of all rows in corpus order, in arrays of shape (n, 16); a row
+    whose key is all zeros has no text that could be sent.
+    """
+    distinct = paid = 0
+    firsts = []
+    with Buckets(JOINED, scratch=scratch) as join:
+        for keys, places in entries:
+            _add(join, keys, np.where(places == NOWHERE, NOWHERE, ~places))
+        total, sendable = _add_rows(join, corpus_keys)
+        for rows in join:
+            first, has_entry, wanted = _groups(rows)
+            distinct += int(wanted.sum())
+            paid += int((wanted & has_entry).sum())
+            firsts.append(first[wanted & ~has_entry])
+    bits = np.zeros(-(-total // 8), np.uint8)
+    for numbers in firsts:
+        np.bitwise_or.at(bits, numbers // 8, (1 << (numbers % 8)).astype(np.uint8))
+    return Missing(bits, total, sendable, distinct, paid)
+
+
+def locate(
+    entries: Entries, corpus_keys: Iterable[Keys], total: int, *, scratch: Path | None
+) -> Iterator[NDArray[np.int64]]:
+    """Yield the place of every row's vector in corpus order, NOWHERE where there is none.
+
+    `total` is the number of rows. The arrays are of even length but for the last one.
+    """
+    size = max(RANGE, -(-total // BUCKETS))
+    with Buckets(JOINED, scratch=scratch) as join, Buckets(PLACED, scratch=scratch) as placed:
+        for keys, places in entries:
+            _add(join, keys, ~places)
+        _add_rows(join, corpus_keys)
+        for rows in join:
+            found = _placed(rows)
+            placed.add(found, (found["row"] // size).astype(np.uint8))
+        numbered = placed.numbered()
+        upcoming = next(numbered, None)
+        for number in range(-(-total // size)):
+            start = number * size
+            places = np.full(min(size, total - start), NOWHERE, np.int64)
+            if upcoming is not None and upcoming[0] == number:
+                places[upcoming[1]["row"] - start] = upcoming[1]["place"]
+                upcoming = next(numbered, None)
+            yield places
+
+
+def _add(join: Buckets, keys: Keys, values: NDArray[np.int64]) -> None:
+    rows = np.empty(len(keys), JOINED)
+    rows["key"] = np.ascontiguousarray(keys).view("<u8")
+    rows["value"] = values
+    join.add(rows, keys[:, 0])
+
+
+def _add_rows(join: Buckets, corpus_keys: Iterable[Keys]) -> tuple[int, int]:
+    """Add the rows of a corpus under their numbers; return (rows, those with a key)."""
+    total = sendable = 0
+    for keys in corpus_keys:
+        real = keys.any(axis=1)
+        numbers = np.arange(total, total + len(keys))
+        total += len(keys)
+        sendable += int(real.sum())
+        _add(join, keys[real], numbers[real])
+    return total, sendable
+
+
+def _sorted(rows: NDArray[np.void]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """Return the rows grouped by key, each group as added, and where each group starts."""
+    if not len(rows):
+        return rows, np.empty(0, np.int64)
+    high, low = rows["key"][:, 0], rows["key"][:, 1]
+    order = np.argsort(high, kind="stable")
+    same_high = high[order][1:] == high[order][:-1]
+    if np.any(same_high & (low[order][1:] != low[order][:-1])):
+        order = np.lexsort((low, high))
+    rows = rows[order]
+    changed = np.any(rows["key"][1:] != rows["key"][:-1], axis=1)
+    return rows, np.concatenate([[0], np.flatnonzero(changed) + 1])
+
+
+def _groups(
+    rows: NDArray[np.void],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return per key: its first row, whether the ledger has it, whether the corpus has it.
+
+    What the ledger has is added before the rows, so it stands first in its group.
+    """
+    rows, starts = _sorted(rows)
+    values = rows["value"]
+    has_vector = values[starts] < 0
+    ends = np.append(starts[1:], len(rows))
+    wanted = values[ends - 1] >= 0 if len(rows) else has_vector
+    return values[starts], has_vector, wanted
+
+
+def _placed(rows: NDArray[np.void]) -> NDArray[np.void]:
+    """Return (row, place) for every row of the corpus whose key has a place."""
+    rows, starts = _sorted(rows)
+    values = rows["value"]
+    lengths = np.diff(np.append(starts, len(rows)))
+    first = np.repeat(values[starts], lengths)
+    chosen = (values >= 0) & (first < 0)
+    found = np.empty(int(chosen.sum()), PLACED)
+    found["row"] = values[chosen]
+    found["place"] = ~first[chosen]
+    return found

@@ -1,0 +1,82 @@
+"""Where vectors are kept, and reading them from there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+SOURCE_BITS = 48
+NOWHERE = -1
+
+
+@dataclass(slots=True)
+class Source:
+    """A file that vectors are read from, and the bytes that one takes."""
+
+    path: Path
+    width: int
+
+
+class Reader:
+    """Reads vectors at places with as few reads as their order allows."""
+
+    def __init__(self, sources: list[Source], dimensions: int) -> None:
+        self._files: dict[int, int] = {}
+        self._sources = sources
+        self._dimensions = dimensions
+        self._widths = np.array([source.width for source in sources], np.int64)
+
+    def read(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors at `places`, shape (n, d); none of them may be NOWHERE.
+
+        Raises OSError when a file has become shorter since it was read first.
+        """
+        out = np.empty((len(places), self._dimensions), np.float32)
+        if not len(places):
+            return out
+        numbers = places >> SOURCE_BITS
+        follows = np.diff(places) == self._widths[numbers[:-1]]
+        bounds = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(places)]
+        for start, stop in itertools.pairwise(bounds):
+            place = int(places[start])
+            offset = place & ((1 << SOURCE_BITS) - 1)
+            self._fill(out[start:stop], place >> SOURCE_BITS, offset)
+        return out
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            with suppress(OSError):
+                os.close(file)
+        self._files.clear()
+
+    def _fill(self, block: NDArray[np.float32], number: int, offset: int) -> None:
+        source = self._sources[number]
+        if source.width == self._dimensions * 4:
+            _read_into(self._file(number), block.reshape(-1).view(np.uint8), offset)
+            return
+        half = np.empty(block.shape, np.float16)
+        _read_into(self._file(number), half.reshape(-1).view(np.uint8), offset)
+        block[:] = half
+
+    def _file(self, number: int) -> int:
+        if number not in self._files:
+            path = self._sources[number].path
+            self._files[number] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._files[number]
+
+
+def _read_into(file: int, block: NDArray[np.uint8], offset: int) -> None:
+    view = memoryview(block.data)
+    while view:
+        got = os.preadv(file, [view], offset)
+        if got == 0:
+            raise OSError("a file with vectors is shorter than it was when it was read")
+        view = view[got:]
+        offset += got

@@ -1,0 +1,191 @@
+"""What a run says while it runs and when it has ended: a bar, plain lines, progress, a summary."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol, TextIO
+
+from batchembed.clock import Clock, SystemClock
+from batchembed.exchange import Reject
+
+LINE_SECONDS = 30.0
+PROGRESS_SECONDS = 1.0
+Mode = Literal["auto", "bar", "lines", "quiet"]
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run came to. `seconds` are of this execution, the bill of all in this directory.
+
+    `to_send` and `sent` count texts of this execution; `reused` texts were paid for before;
+    `duplicates` share the vector of an equal text. `failures` counts attempts by kind.
+    """
+
+    path: str = ""
+    state: str = "started"
+    rows: int = 0
+    distinct: int = 0
+    reused: int = 0
+    to_send: int = 0
+    sent: int = 0
+    rejected: int = 0
+    requests: int = 0
+    tokens: int = 0
+    billed_tokens: int = 0
+    cost: float | None = None
+    dimensions: int = 0
+    parts: int = 0
+    similarity: list[str] = field(default_factory=list)
+    failures: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    waited: float = 0.0
+    exit_code: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Texts a second, from the first answer on."""
+        return self.sent / self.seconds if self.seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+class _Bar(Protocol):
+    """The little of tqdm that is used here."""
+
+    def update(self, n: float | None = 1) -> object: ...
+    def set_postfix_str(self, s: str = "", refresh: bool = True) -> None: ...  # noqa: FBT001, FBT002 - tqdm's
+    def close(self) -> None: ...
+
+
+class Monitor:
+    """Hears what a run does. Say nothing more often than a person or a log can bear."""
+
+    def __init__(
+        self,
+        mode: Mode = "auto",
+        *,
+        stream: TextIO | None = None,
+        clock: Clock | None = None,
+        keep: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        self.stream = stream or sys.stderr
+        self.mode: Mode = mode
+        if mode == "auto":
+            self.mode = "bar" if self.stream.isatty() else "lines"
+        self.keep = keep
+        self.summary = Summary()
+        self._clock = clock or SystemClock()
+        self._began = self._line_at = self._kept_at = self._clock.monotonic()
+        self._embedding_since = 0.0
+        self._phase = "starting"
+        self._why = ""
+        self._bar: _Bar | None = None
+
+    def phase(self, name: str, total: int | None = None, unit: str = "rows") -> None:
+        """Say that a part of the run begins; `total` counts what `advance` will tell."""
+        self._close_bar()
+        self._phase, self._why = name, ""
+        if name == "embedding":
+            self._embedding_since = self._clock.monotonic()
+        if self.mode == "bar":
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=total,
+                desc=name,
+                unit=f" {unit}",
+                file=self.stream,
+                dynamic_ncols=True,
+                mininterval=0.2,
+                leave=False,
+                smoothing=0.05,
+            )
+        self._keep_progress(force=True)
+
+    def advance(self, count: int) -> None:
+        """Say that so many more of the phase's total are done."""
+        if self._bar is not None:
+            self._bar.update(count)
+        self.tick()
+
+    def answered(self, texts: int, tokens: int) -> None:
+        """Vectors were kept."""
+        self.summary.sent += texts
+        self.summary.requests += 1
+        self.summary.tokens += tokens
+        self._why = ""
+        self.advance(texts)
+
+    def rejected(self, rejects: list[Reject]) -> None:
+        """Texts were rejected."""
+        for reject in rejects:
+            reasons = self.summary.reasons
+            reasons[reject.reason] = reasons.get(reject.reason, 0) + 1
+        self.advance(len(rejects))
+
+    def failed(self, kind: str, reason: str, wait: float) -> None:
+        """An attempt brought no vectors; nothing starts for `wait` seconds."""
+        failures = self.summary.failures
+        failures[kind] = failures.get(kind, 0) + 1
+        self._why = f"waiting {wait:.0f} s: {reason}" if wait >= 1 else ""
+        self.tick()
+
+    def say(self, words: str) -> None:
+        """Say a line to people, whatever the mode but quiet."""
+        if self.mode == "quiet":
+            return
+        self._close_bar()
+        print(words, file=self.stream, flush=True)
+
+    def tick(self) -> None:
+        """Let time pass: say a line or keep the progress when it is time to."""
+        now = self._clock.monotonic()
+        self.summary.seconds = now - self._began
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._why, refresh=False)
+        if self.mode == "lines" and now - self._line_at >= LINE_SECONDS:
+            self._line_at = now
+            print(self.line(), file=self.stream, flush=True)
+        self._keep_progress(force=False)
+
+    def line(self) -> str:
+        """Return where the run stands, in one plain line."""
+        s = self.summary
+        words = f"{self._phase}"
+        if s.to_send:
+            spent = max(1e-9, self._clock.monotonic() - self._embedding_since)
+            rate = s.sent / spent
+            left = s.to_send - s.sent
+            eta = f"{left / rate:.0f} s left" if rate > 0 else "no rate yet"
+            share = 100 * s.sent / s.to_send
+            words += f" {s.sent}/{s.to_send} texts ({share:.0f} %), {rate:.0f} a second, {eta}"
+        if s.failures:
+            words += ", " + ", ".join(f"{n} {kind}" for kind, n in sorted(s.failures.items()))
+        return words + (f"; {self._why}" if self._why else "")
+
+    def close(self, state: str, exit_code: int) -> Summary:
+        """End the run and return what it came to."""
+        self._close_bar()
+        self.summary.state, self.summary.exit_code = state, exit_code
+        self.summary.seconds = self._clock.monotonic() - self._began
+        self._keep_progress(force=True)
+        return self.summary
+
+    def _keep_progress(self, *, force: bool) -> None:
+        now = self._clock.monotonic()
+        if self.keep is None or not (force or now - self._kept_at >= PROGRESS_SECONDS):
+            return
+        self._kept_at = now
+        told = self.summary.to_dict()
+        told |= {"phase": self._phase, "waiting": self._why, "line": self.line()}
+        self.keep(told | {"at": self._clock.now().isoformat(timespec="seconds")})
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

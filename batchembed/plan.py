@@ -1,0 +1,85 @@
+"""What a run would send and what that would take, without sending anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from batchembed.exchange import Limits, Request
+from batchembed.ledger import Missing
+
+TOKENS_LOW, TOKENS_HIGH = 0.75, 1.6
+OVERHEAD_A_ROW = 16
+AIM = 0.98
+
+
+class Requests(Protocol):
+    """What a plan needs of a feed."""
+
+    def upcoming(self) -> Iterator[list[Request]]:
+        """Yield lists of requests."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a run would do. `tokens` are (low, likely, high), estimated from the bytes of texts.
+
+    `seconds` is the least time under the known limits and `bound_by` the limit that binds;
+    both are empty when no limit is known. `disk` is in bytes, None while the dimension is unknown.
+    """
+
+    rows: int = 0
+    distinct: int = 0
+    duplicates: int = 0
+    paid: int = 0
+    to_send: int = 0
+    unsendable: dict[str, int] = field(default_factory=dict)
+    requests: int = 0
+    tokens: tuple[int, int, int] = (0, 0, 0)
+    longest: int = 0
+    seconds: float | None = None
+    bound_by: str = ""
+    cost: float | None = None
+    disk: int | None = None
+    disk_free: int = 0
+    provider: str = ""
+    model: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def count(plan: Plan, missing: Missing, requests: Requests) -> None:
+    """Fill in what is to be sent: texts, requests, tokens, the longest text in characters."""
+    plan.distinct, plan.paid, plan.to_send = missing.distinct, missing.paid, missing.to_send
+    plan.duplicates = missing.sendable - missing.distinct
+    likely = 0
+    if missing.to_send:
+        for some in requests.upcoming():
+            plan.requests += len(some)
+            likely += sum(request.tokens for request in some)
+            longest = max((len(text) for r in some for text in r.texts), default=0)
+            plan.longest = max(plan.longest, longest)
+    plan.tokens = (round(TOKENS_LOW * likely), likely, round(TOKENS_HIGH * likely))
+
+
+def time_under(plan: Plan, limits: Limits) -> None:
+    """Fill in the least time that the known limits allow, and which of them binds."""
+    bounds = {
+        "requests_per_minute": (plan.requests, limits.requests_per_minute),
+        "tokens_per_minute": (plan.tokens[1], limits.tokens_per_minute),
+    }
+    for name, (amount, limit) in bounds.items():
+        if limit is not None:
+            seconds = 60.0 * amount / (AIM * limit)
+            if plan.seconds is None or seconds > plan.seconds:
+                plan.seconds, plan.bound_by = seconds, name
+
+
+def space(plan: Plan, dimensions: int | None, bytes_a_number: int) -> None:
+    """Fill in what the run directory will take: the checkpoint and the parts, both at once."""
+    if dimensions is not None:
+        checkpoint = plan.to_send * (dimensions * 4 + OVERHEAD_A_ROW)
+        plan.disk = checkpoint + plan.rows * (dimensions * bytes_a_number + OVERHEAD_A_ROW)

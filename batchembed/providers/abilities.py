@@ -1,0 +1,137 @@
+"""What a provider cannot do is said before the first request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from batchembed.errors import JobError
+from batchembed.exchange import ROLES, Role
+from batchembed.providers.catalogue import STATIC_MODEL, info
+from batchembed.spec import Spec
+
+_ALEPH_ALPHA_ONLY = (
+    "endpoint",
+    "instruction",
+    "layers",
+    "pooling",
+    "contextual_control_threshold",
+    "control_log_additive",
+)
+_ENDPOINTS = ("auto", "batch_semantic_embed", "semantic_embed")
+_LATER_ENDPOINTS = ("embed", "instructable_embed")
+_COMPRESSED = 128
+
+
+def defaults(spec: Spec) -> Spec:
+    """Return `spec` with the provider's own name and address where it has none, and checked.
+
+    Raises JobError for a setting that the provider cannot honour.
+    """
+    provider = info(spec.provider)
+    address = spec.base_url.rstrip("/") if spec.base_url else provider.base_url
+    filled = replace(spec, name=spec.name or provider.model, base_url=address)
+    if filled.dimensions is not None and filled.dimensions < 1:
+        raise JobError(f"dimensions `{filled.dimensions}` must be 1 or more", hint="leave it out")
+    _check_prefixes(filled)
+    if spec.provider == "aleph-alpha":
+        _check_aleph_alpha(filled)
+    else:
+        _check_foreign(filled)
+    if spec.provider == "local":
+        _check_local(filled)
+    _check_long_text(filled)
+    return filled
+
+
+def check(spec: Spec, *, roles: Iterable[Role] = (), controls: bool = False) -> None:
+    """Raise JobError if the provider cannot tell `roles` apart, or knows no `controls`."""
+    provider = info(spec.provider)
+    if controls and (not provider.controls or not _is_embedded(spec)):
+        raise JobError(
+            f"attention controls cannot be had from `{spec.provider}` with `{spec.name}`",
+            hint="they work with provider `aleph-alpha`, and with the embedded model of `local`",
+        )
+    if spec.provider == "openai":
+        given = {role for role, _ in spec.prefixes}
+        for role in sorted(set(roles) - given - {"symmetric"}):
+            raise JobError(
+                f"`openai` has no representation `{role}` of its own",
+                hint=f'set the prefix that the model wants: prefixes = {{{role} = "…"}}',
+            )
+
+
+def _is_embedded(spec: Spec) -> bool:
+    return spec.provider != "local" or spec.name in ("", STATIC_MODEL)
+
+
+def _check_aleph_alpha(spec: Spec) -> None:
+    if spec.endpoint in _LATER_ENDPOINTS:
+        raise JobError(
+            f"endpoint `{spec.endpoint}` is not supported yet",
+            hint="use `auto`, `batch_semantic_embed` or `semantic_embed`",
+        )
+    if spec.endpoint not in _ENDPOINTS:
+        raise JobError(
+            f"endpoint `{spec.endpoint}` is not known", hint="known are: " + ", ".join(_ENDPOINTS)
+        )
+    for setting in ("instruction", "layers", "pooling"):
+        if getattr(spec, setting):
+            raise JobError(
+                f"{setting} `{getattr(spec, setting)}` has no meaning at the semantic endpoints",
+                hint="leave it out",
+            )
+    if spec.dimensions not in (None, _COMPRESSED):
+        raise JobError(
+            f"dimensions `{spec.dimensions}` cannot be had from Aleph Alpha",
+            hint="set 128 to have vectors compressed, or leave it out for the model's own size",
+        )
+    if spec.prefixes:
+        raise JobError(
+            "prefixes are not for `aleph-alpha`, which knows roles itself",
+            hint="leave them out and set `representation`",
+        )
+
+
+def _check_foreign(spec: Spec) -> None:
+    told = spec.told()
+    for setting in _ALEPH_ALPHA_ONLY:
+        if setting in told:
+            raise JobError(
+                f"{setting} `{told[setting]}` is for `aleph-alpha`, not `{spec.provider}`",
+                hint="leave it out",
+            )
+
+
+def _check_local(spec: Spec) -> None:
+    if spec.base_url:
+        raise JobError(
+            f"base_url `{spec.base_url}` has no meaning for `local`",
+            hint='for a server on this machine use provider = "openai"',
+        )
+    if not _is_embedded(spec):
+        return
+    if spec.prefixes:
+        raise JobError("the embedded model has one space and no prefixes", hint="leave them out")
+    if not spec.normalize:
+        raise JobError(
+            "normalize `false` cannot be had: the embedded model gives vectors of length 1",
+            hint="leave it out",
+        )
+
+
+def _check_long_text(spec: Spec) -> None:
+    if spec.on_long_text != "reject" and not (spec.provider == "local" and _is_embedded(spec)):
+        raise JobError(
+            f"on_long_text `{spec.on_long_text}` is not supported yet",
+            hint="leave it at `reject`: texts that are too long are named in rejects.arrow",
+        )
+
+
+def _check_prefixes(spec: Spec) -> None:
+    for role, _ in spec.prefixes:
+        if role not in ROLES:
+            raise JobError(
+                f"prefix for `{role}`: there is no such representation",
+                hint="known are: " + ", ".join(ROLES),
+            )

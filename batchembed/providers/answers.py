@@ -1,0 +1,59 @@
+"""What every dialect does with an answer: status first, then proof, then the dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+from batchembed.exchange import Fatal, Malformed, Outcome, Request, Response, Unavailable, Vectors
+from batchembed.providers import parsing, status
+
+Reading: TypeAlias = tuple[Vectors, int | None, str]
+"""Vectors (n, d), tokens billed, model version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer to one request. `headers` has lower-case names."""
+
+    request: Request
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def judged(
+    answer: Answer, read: Callable[[Any, Answer], Reading], *, dimensions: int | None
+) -> Outcome:
+    """Return the outcome of an answer whose vectors `read` takes from its JSON; never raises."""
+    if answer.status != HTTPStatus.OK:
+        return status.sort(
+            answer.request, status=answer.status, headers=answer.headers, body=answer.body
+        )
+    try:
+        vectors, tokens, version = read(parsing.read(answer.body), answer)
+    except parsing.AnswerError as error:
+        return _unproven(answer, error)
+    if dimensions is not None and vectors.shape[1] != dimensions:
+        return Fatal(
+            f"asked for vectors of `{dimensions}` dimensions, got `{vectors.shape[1]}`",
+            hint="set `dimensions` under [model] to what this model gives, or leave it out",
+        )
+    return Response(vectors, tokens, version, status.request_id(answer.headers))
+
+
+def _unproven(answer: Answer, error: parsing.AnswerError) -> Outcome:
+    """Return what a 200 without proof means.
+
+    No JSON (a proxy's page, nothing at all) was never written by the model's server: it is
+    down, and no text is at fault. JSON that is wrong or cut short may come of these very texts
+    (some servers break on them), so it is asked again alone.
+    """
+    if not error.json:
+        kind = answer.headers.get("content-type", "no content type")
+        size = len(answer.body)
+        return Unavailable(f"200, but {error} ({size} bytes, {kind})", status.wait(answer.headers))
+    request_id = status.request_id(answer.headers)
+    return status.disguised(answer.request, answer.body) or Malformed(str(error), request_id)

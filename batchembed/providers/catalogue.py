@@ -1,0 +1,84 @@
+"""Which providers there are, what each can do, and the name nearest to one that is unknown."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from batchembed.errors import JobError
+
+STATIC_MODEL = "batchembed-static-v1"
+ALEPH_ALPHA_URL = "https://api.aleph-alpha.com"
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderInfo:
+    """What `batchembed providers` tells of one provider.
+
+    `key_variable` is the environment variable of its key; `roles` and `limits` are words for
+    people; `controls` says whether attention controls work.
+    """
+
+    name: str
+    title: str
+    model: str
+    key_variable: str | None
+    base_url: str | None
+    roles: str
+    controls: bool
+    limits: str
+    note: str
+
+
+_KNOWN = (
+    ProviderInfo(
+        name="local",
+        title="the embedded model, on this machine",
+        model=STATIC_MODEL,
+        key_variable=None,
+        base_url=None,
+        roles="one space: document and query give the same vector as symmetric",
+        controls=True,
+        limits="none",
+        note="no key, no network; another name loads it with sentence-transformers",
+    ),
+    ProviderInfo(
+        name="aleph-alpha",
+        title="Aleph Alpha, semantic embeddings",
+        model="luminous-base",
+        key_variable="AA_TOKEN",
+        base_url=ALEPH_ALPHA_URL,
+        roles="symmetric, document, query",
+        controls=True,
+        limits="100 texts a request; 2,048 tokens a text",
+        note="dimensions: 128 (compressed) or the model's own; base_url for on-premise hosts",
+    ),
+    ProviderInfo(
+        name="openai",
+        title="OpenAI, and servers that speak its API",
+        model="text-embedding-3-small",
+        key_variable="OPENAI_API_KEY",
+        base_url=OPENAI_URL,
+        roles="none of its own: set a prefix for each role",
+        controls=False,
+        limits="2,048 texts and 300,000 tokens a request; 8,192 tokens a text",
+        note="base_url for vLLM, TEI, Infinity, Ollama, …: 64 texts a request, the key optional",
+    ),
+)
+
+
+def known() -> tuple[ProviderInfo, ...]:
+    """Return every provider, the one that needs nothing first."""
+    return _KNOWN
+
+
+def info(name: str) -> ProviderInfo:
+    """Return what is known of one provider; raises JobError that names the nearest."""
+    for provider in _KNOWN:
+        if provider.name == name:
+            return provider
+    names = [provider.name for provider in _KNOWN]
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), names, n=1, cutoff=0.5)
+    hint = f"did you mean `{near[0]}`?" if near else "known are: " + ", ".join(names)
+    raise JobError(f"provider `{name}` is not known", hint=hint)

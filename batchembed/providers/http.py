@@ -1,0 +1,218 @@
+"""One attempt over the network: the only file that speaks HTTP, and it never raises."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from email.utils import format_datetime
+from http import HTTPStatus
+from importlib.metadata import PackageNotFoundError, version
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from batchembed.clock import Clock, SystemClock
+from batchembed.errors import ActionNeededError
+from batchembed.exchange import (
+    Call,
+    Dialect,
+    Fatal,
+    Limits,
+    Outcome,
+    Refused,
+    Request,
+    Unavailable,
+)
+from batchembed.providers.access import Access
+from batchembed.providers.redaction import Redactor
+
+CONNECT_SECONDS = 30.0
+UNKNOWN_DIMENSIONS = 8192
+BYTES_PER_NUMBER = 24
+ROOM = 64 * 1024
+MOST_BYTES = 512 * 1024 * 1024
+_CARRIED = re.compile(r"[\x21-\x7e]+")
+_TLS_SETUP = ("WRONG_VERSION", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION")
+
+
+class HttpProvider:
+    """A provider that is reached over HTTP: one session, one attempt a call, no retries.
+
+    Redirects, cookies, proxies from the environment and compression are off. Must be made
+    inside a running event loop.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        base_url: str,
+        *,
+        key: str | None,
+        access: Access,
+        clock: Clock | None = None,
+    ) -> None:
+        self._dialect = dialect
+        self._base = base_url.rstrip("/") + "/"
+        self._redactor = Redactor([key])
+        self._clock = clock or SystemClock()
+        self._authorization = {"Authorization": f"Bearer {carried(key)}"} if key else {}
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=access.concurrency),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=access.timeout, sock_connect=min(CONNECT_SECONDS, access.timeout)
+            ),
+            headers={
+                "User-Agent": f"batchembed/{_version()}",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "Content-Type": "application/json",
+            },
+            trust_env=False,
+        )
+
+    def __repr__(self) -> str:
+        return f"HttpProvider({type(self._dialect).__name__}, {self._base!r})"
+
+    @property
+    def limits(self) -> Limits:
+        """What one request may hold."""
+        return self._dialect.limits
+
+    async def attempt(self, request: Request) -> Outcome:
+        """Send the request once and say what came of it."""
+        try:
+            call = self._dialect.build(request)
+        except (ValueError, TypeError) as error:
+            return self._redactor.outcome(Refused(f"cannot be sent: {error}"))
+        try:
+            status, headers, body = await self._exchange(call, _allowed(request, self._expected))
+            outcome = self._dialect.parse(request, status=status, headers=headers, body=body)
+        except Exception as error:  # noqa: BLE001 — one attempt never raises: see Provider
+            outcome = failure(error)
+        return self._redactor.outcome(outcome)
+
+    async def close(self) -> None:
+        """Release connections; the provider is not used afterwards."""
+        await self._session.close()
+
+    @property
+    def _expected(self) -> int | None:
+        spec = getattr(self._dialect, "spec", None)
+        return getattr(spec, "dimensions", None)
+
+    async def _exchange(self, call: Call, most: int) -> tuple[int, Mapping[str, str], bytes]:
+        url = URL(self._base + call.path, encoded=True)
+        async with self._session.request(
+            call.method,
+            url.with_query(call.query) if call.query else url,
+            data=call.body,
+            headers={**call.headers, **self._authorization},
+            allow_redirects=False,
+        ) as answer:
+            good = answer.status == HTTPStatus.OK
+            body = await _read(answer, most if good else ROOM, whole=good)
+            return answer.status, self._dated(answer.headers), body
+
+    def _dated(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the headers with a `date`, by which a dialect reads a Retry-After date."""
+        if "date" in headers or "retry-after" not in headers:
+            return headers  # look-ups in aiohttp's headers know no case
+        return CIMultiDict({**headers, "date": format_datetime(self._clock.now(), usegmt=True)})
+
+
+class OversizeError(Exception):
+    """A body larger than any right answer could be."""
+
+
+def failure(error: Exception) -> Outcome:
+    """Return what an exception of the network, or of reading the answer, means."""
+    if isinstance(error, OversizeError):
+        return Fatal(str(error), hint="look at what answers at the base URL")
+    if trouble := _certificate_trouble(error):
+        return Fatal(
+            f"the server's identity cannot be proven: {trouble}",
+            hint="mend the certificate or the base URL; SSL_CERT_FILE can name another authority",
+        )
+    if isinstance(error, aiohttp.InvalidURL):
+        return Fatal("the base URL cannot be used", hint="correct `base_url`")
+    if isinstance(error, aiohttp.ClientError | OSError | EOFError):
+        return Unavailable(_breakage(error))
+    return Fatal(
+        f"unexpected {type(error).__name__} while reading an answer: {error}",
+        hint="this is a mistake in batchembed: please report it",
+    )
+
+
+def _breakage(error: Exception) -> str:
+    """Return in what way the connection failed; TimeoutError is an OSError too."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"the host `{error.host}` is not found"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"no connection to `{error.host}`: {_cause(error)}"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the answer was cut short"
+    return f"the connection broke: {_cause(error)}"
+
+
+def carried(key: str) -> str:
+    """Return the key if a header can carry it; raises ActionNeededError, which does not show it."""
+    if not _CARRIED.fullmatch(key):
+        raise ActionNeededError(
+            "the key holds white space or characters that a header cannot carry",
+            hint="copy it again, without quotes or line breaks",
+        )
+    return key
+
+
+async def _read(answer: aiohttp.ClientResponse, most: int, *, whole: bool) -> bytes:
+    """Return the decoded body: at most `most` bytes, more raises OversizeError if `whole`."""
+    told = answer.content_length
+    if told is not None and told <= most and "Content-Encoding" not in answer.headers:
+        return await answer.read()
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in answer.content.iter_any():
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            answer.close()
+            if whole:
+                raise OversizeError(f"the answer is larger than {most:,} bytes")
+            break
+    return b"".join(pieces)[:most]
+
+
+def _allowed(request: Request, dimensions: int | None) -> int:
+    """Return how many bytes of answer are read: twice what the longest right one would have."""
+    numbers = len(request) * (dimensions or UNKNOWN_DIMENSIONS)
+    return min(MOST_BYTES, 2 * BYTES_PER_NUMBER * numbers + ROOM)
+
+
+def _certificate_trouble(error: BaseException) -> str | None:
+    """Return what is wrong with a certificate or the TLS set-up, or None for other failures."""
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_message or "certificate verify failed"
+    if isinstance(cause, ssl.CertificateError):
+        return str(cause)
+    if isinstance(cause, ssl.SSLError) and any(w in (cause.reason or "") for w in _TLS_SETUP):
+        return f"TLS failed: {cause.reason}"
+    return None
+
+
+def _cause(error: BaseException) -> str:
+    cause = getattr(error, "os_error", None) or error
+    words = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return str(words)
+
+
+def _version() -> str:
+    try:
+        return version("batchembed")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,156 @@
+"""One comparison from start to end: check, survey, score, write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from batchembed.errors import JobError
+from batchembed.similarity import output
+from batchembed.similarity.blocks import Grid, Side
+from batchembed.similarity.dense import DenseScores
+from batchembed.similarity.neighbors import join
+from batchembed.similarity.pairs import PairSearch
+from batchembed.similarity.settings import (
+    Compared,
+    LeftOut,
+    Progress,
+    SimilaritySettings,
+    check_sides,
+    described,
+)
+from batchembed.similarity.vectors import Surveyed, Vectors, survey
+
+Batches = tuple[pa.Schema, Iterator[pa.RecordBatch]]
+
+DEFAULT_GRID = Grid()
+
+
+def compare(
+    left: Vectors,
+    right: Vectors | None,
+    settings: SimilaritySettings,
+    *,
+    write: Any,
+    progress: Progress | None = None,
+    grid: Grid = DEFAULT_GRID,
+) -> Compared:
+    """Write the scores of `left` against `right`, or against itself, as an Arrow IPC file.
+
+    `write` is a binary file, or whatever else `pa.ipc.new_file` takes. `progress` is told
+    (scores done, scores in all). Equal vectors and settings give equal bytes, whatever the
+    grid and the number of threads. Raises JobError for what makes no sense and DamagedError
+    for a vector that is NaN or infinite, before anything is written.
+    """
+    started = time.monotonic()
+    settings.check()
+    check_sides(left, right, settings)
+    mine = left, survey(left)
+    theirs = None if right is None else (right, survey(right))
+    work = _Work(mine, theirs, settings, grid, progress)
+    work.check_range()
+    about = output.metadata(
+        described(left, right, settings), mine[1], None if theirs is None else theirs[1]
+    )
+    schema, batches = work.batches(about)
+    written = _Counted(batches)
+    output.write(write, schema, written)
+    return work.compared(written.scores, time.monotonic() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    left: Surveyed
+    right: Surveyed | None
+    settings: SimilaritySettings
+    grid: Grid
+    progress: Progress | None
+
+    @property
+    def other(self) -> Surveyed:
+        return self.left if self.right is None else self.right
+
+    @property
+    def cosine(self) -> bool:
+        return self.settings.metric == "cosine"
+
+    def check_range(self) -> None:
+        """Raise JobError where a dot product could be too large for what is written."""
+        greatest = self.left[1].longest * self.other[1].longest
+        if not self.cosine and greatest >= np.finfo(self.settings.dtype).max:
+            raise JobError(
+                f"dot products of these vectors reach {greatest:.2g}, "
+                f"too large for `{self.settings.dtype}`",
+                hint="use metric = cosine, or dtype = float32 if it is float16",
+            )
+
+    def batches(self, about: dict[bytes, bytes]) -> Batches:
+        """Return the schema, and the record batches as they are made."""
+        if self.settings.dense:
+            return self._dense(about)
+        if self.settings.top_k is not None:
+            return self._neighbors(self.settings.top_k, about)
+        assert self.settings.min_score is not None
+        return self._pairs(self.settings.min_score, about)
+
+    def compared(self, scores: int, seconds: float) -> Compared:
+        (left, mine), (right, theirs) = self.left, self.other
+        return Compared(
+            kind=self.settings.kind,
+            left_rows=left.rows,
+            right_rows=right.rows,
+            scores=scores,
+            left_out=LeftOut(mine.null, mine.zero),
+            right_left_out=LeftOut(theirs.null, theirs.zero),
+            seconds=seconds,
+        )
+
+    def _neighbors(self, k: int, about: dict[bytes, bytes]) -> Batches:
+        schema = output.neighbors_schema(self.left[0].ids.type, self.other[0].ids.type, about)
+        joined = join(
+            self.left, self.right, k, cosine=self.cosine, grid=self.grid, progress=self.progress
+        )
+        return schema, output.neighbors_batches(schema, joined, self.left, self.other)
+
+    def _pairs(self, min_score: float, about: dict[bytes, bytes]) -> Batches:
+        left, right = self._side(self.left), self.right and self._side(self.right)
+        schema = output.pairs_schema(self.left[0].ids.type, self.other[0].ids.type, about)
+        search = PairSearch(left, right, min_score, grid=self.grid, progress=self.progress)
+        return schema, output.pairs_batches(schema, search.run(), self.left[0], self.other[0])
+
+    def _dense(self, about: dict[bytes, bytes]) -> Batches:
+        value = pa.float16() if self.settings.dtype == "float16" else pa.float32()
+        schema = output.dense_schema(self.left[0].ids.type, self.other[0].rows, value, about)
+        scores = DenseScores(
+            self.left,
+            self.right,
+            cosine=self.cosine,
+            budget=self.grid.budget,
+            progress=self.progress,
+        )
+        return schema, scores.batches(schema)
+
+    def _side(self, of: Surveyed) -> Side:
+        vectors, found = of
+        return Side(vectors, found.kept, found.squares, unit=self.cosine, grid=self.grid)
+
+
+class _Counted:
+    """Passes batches on and counts the scores in them."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
+        self.scores = 0
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches:
+            last = batch.column(batch.num_columns - 1)
+            nested = not pa.types.is_floating(last.type)
+            values = last.flatten() if nested else last
+            self.scores += len(values) - values.null_count
+            yield batch

@@ -1,0 +1,87 @@
+"""The arithmetic: fast float32 blocks, the bound of their error, and exact scores of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchembed.similarity.blocks import UNIT_TOLERANCE, Side, Tile
+
+Floats = NDArray[np.float32]
+Positions = NDArray[np.int64]
+
+_ROUNDING = 2.0**-24
+_EXACT_VALUES = 1 << 15
+
+
+def slack(dimensions: int) -> float:
+    """Return the greatest difference of a block's score from the written one, at length 1.
+
+    For vectors a and b it is this times |a||b|. Any order of adding `dimensions` float32
+    products errs by at most (dimensions + 2) roundings of |a||b|; then come the rounding of
+    both unit vectors, lengths that are only near 1, and the rounding of what is written.
+    """
+    near_unit = 2 * UNIT_TOLERANCE / _ROUNDING
+    return (dimensions + near_unit + 8) * _ROUNDING * 1.05
+
+
+def stripes(left: Tile, right: Tile, height: int, out: Floats) -> Iterator[tuple[int, Floats]]:
+    """Yield (first row in the left tile, scores) of the block, `height` rows at a time.
+
+    The scores lie in `out` and are overwritten by the next stripe.
+    """
+    width = len(right)
+    for start in range(0, len(left), height):
+        rows = left.unit[start : start + height]
+        scores = out[: len(rows) * width].reshape(len(rows), width)
+        np.matmul(rows, right.unit.T, out=scores)
+        yield start, scores
+
+
+def exact(left: Tile, right: Tile, rows: Positions, columns: Positions, *, cosine: bool) -> Floats:
+    """Return the written score of pairs of the two tiles' rows, shape (n,).
+
+    Each pair is added up alone, in float64 in one order, from the vectors as stored: equal
+    pairs get equal bits in any company, and a vector with its copy a cosine of exactly 1.
+    """
+    scores = np.empty(rows.size)
+    step = max(1, _EXACT_VALUES // max(1, left.raw.shape[1]))
+    for start in range(0, rows.size, step):
+        part = slice(start, start + step)
+        a = left.raw[rows[part]].astype(np.float64)
+        b = right.raw[columns[part]].astype(np.float64)
+        np.einsum("ij,ij->i", a, b, out=scores[part])
+    if cosine:
+        scores /= np.sqrt(left.squares[rows] * right.squares[columns])
+        np.clip(scores, -1.0, 1.0, out=scores)
+    return scores.astype(np.float32)
+
+
+def exact_between(left: Side, right: Side, rows: Positions, columns: Positions) -> Floats:
+    """Return the written scores of pairs of positions on two sides, tile by tile of the right."""
+    blocks = (columns // right.tile) * max(1, left.tiles) + rows // left.tile
+    order = np.argsort(blocks, kind="stable")
+    numbers, starts = np.unique(blocks[order], return_index=True)
+    scores = np.empty(rows.size, np.float32)
+    for number, chosen in zip(numbers, np.split(order, starts[1:]), strict=False):
+        a, b = left[int(number % left.tiles)], right[int(number // left.tiles)]
+        scores[chosen] = exact(
+            a, b, rows[chosen] - a.start, columns[chosen] - b.start, cosine=left.unit
+        )
+    return scores
+
+
+def sort_keys(scores: Floats, positions: NDArray[np.integer]) -> NDArray[np.uint64]:
+    """Return keys that sort by score, best first, then by position, ascending."""
+    bits = (scores + np.float32(0)).view(np.uint32)  # + 0 turns -0 into 0
+    ascending = np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000))
+    return (~ascending).astype(np.uint64) << np.uint64(32) | positions.astype(np.uint64)
+
+
+def from_keys(keys: NDArray[np.uint64]) -> tuple[Floats, Positions]:
+    """Return (scores, positions) of sort keys."""
+    ascending = ~(keys >> np.uint64(32)).astype(np.uint32)
+    bits = np.where(ascending >> 31, ascending & np.uint32(0x7FFFFFFF), ~ascending)
+    return bits.view(np.float32), (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)

@@ -1,0 +1,106 @@
+"""The best partners found so far for each row of one tile, in fixed memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchembed.similarity.kernels import Floats, Positions, from_keys, sort_keys
+
+EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
+_LAST = 0xFFFFFFFF
+
+Keys = NDArray[np.uint64]
+
+
+class Pool:
+    """Holds for each row all candidates that may still be among its `k` best.
+
+    Scores come in with an error of at most half a `band` (one number a row). So with A the
+    k-th best score so far, whatever scores below A - band is out: `floor` is that bound, and
+    only rises. A row has room for 2 k + 32 candidates. Where more lie within the band (copies
+    that differ in the last bit, say) its candidates are scored exactly, by `score`, and cut to
+    k at once; where the k-th then stands at `ceiling`, which nothing passes, only lower
+    positions can still come in, up to `last`.
+    """
+
+    def __init__(
+        self,
+        k: int,
+        band: Floats,
+        *,
+        ceiling: float,
+        score: Callable[[Positions, Positions], Floats],
+    ) -> None:
+        rows = band.size
+        self.k, self.band, self.ceiling, self.score = k, band, ceiling, score
+        self.floor = np.full(rows, -np.inf, np.float32)
+        self._last = np.full(rows, _LAST, np.int64)
+        self._keys = np.full((rows, 2 * k + 32), EMPTY, np.uint64)
+        self._counts = np.zeros(rows, np.int64)
+
+    def seed(self, start: int, scores: Floats) -> None:
+        """Raise the floor of rows from `start` on by a first look at some of their scores."""
+        width = scores.shape[1]
+        if width > self.k:
+            kth = np.partition(scores, width - self.k, axis=1)[:, width - self.k]
+            rows = slice(start, start + len(scores))
+            np.maximum(self.floor[rows], kth - self.band[rows], out=self.floor[rows])
+
+    def add(self, rows: Positions, positions: Positions, scores: Floats) -> None:
+        """Take in candidates, `rows` ascending; those under the floor are dropped."""
+        while rows.size:
+            open_ = (scores > self.floor[rows]) & (positions < self._last[rows])
+            rows, positions, scores = rows[open_], positions[open_], scores[open_]
+            slots = self._counts[rows] + np.arange(rows.size) - np.searchsorted(rows, rows)
+            fits = slots < self._keys.shape[1]
+            self._keys[rows[fits], slots[fits]] = sort_keys(scores[fits], positions[fits])
+            self._counts += np.bincount(rows[fits], minlength=self._counts.size)
+            rows, positions, scores = rows[~fits], positions[~fits], scores[~fits]
+            if rows.size:
+                self._tighten(np.flatnonzero(self._counts > self.k))
+
+    def entries(self) -> tuple[Positions, Positions]:
+        """Return (rows, positions) of all candidates, row by row, for `best` to be scored."""
+        self._tighten(np.flatnonzero(self._counts > self.k))
+        rows = np.repeat(np.arange(self._counts.size), self._counts)
+        return rows, from_keys(self._keys[self._filled()])[1]
+
+    def best(self, scores: Floats) -> Keys:
+        """Return sort keys of each row's best, shape (rows, k), given its entries' scores."""
+        filled = self._filled()
+        self._keys[filled] = sort_keys(scores, from_keys(self._keys[filled])[1])
+        return np.sort(self._keys, axis=1)[:, : self.k]
+
+    def _filled(self) -> NDArray[np.bool_]:
+        return np.arange(self._keys.shape[1]) < self._counts[:, None]
+
+    def _tighten(self, rows: Positions) -> None:
+        """Sort the candidates of `rows`, raise their floors, drop what is under them."""
+        keys = np.sort(self._keys[rows], axis=1)
+        floor = from_keys(keys[:, self.k - 1])[0] - self.band[rows]
+        keep = keys <= sort_keys(floor, np.full(rows.size, _LAST))[:, None]
+        keys[~keep] = EMPTY
+        self._keys[rows] = keys
+        self._counts[rows] = keep.sum(axis=1)
+        self.floor[rows] = np.maximum(self.floor[rows], floor)
+        crowded = self._counts[rows] > self.k + (keys.shape[1] - self.k) // 2
+        self._settle(rows[crowded])
+
+    def _settle(self, rows: Positions) -> None:
+        """Score the candidates of `rows` exactly and cut them to k."""
+        if not rows.size:
+            return
+        counts = self._counts[rows]
+        filled = np.arange(self._keys.shape[1]) < counts[:, None]
+        keys = self._keys[rows]
+        positions = from_keys(keys[filled])[1]
+        keys[filled] = sort_keys(self.score(np.repeat(rows, counts), positions), positions)
+        keys.sort(axis=1)
+        keys[:, self.k :] = EMPTY
+        self._keys[rows] = keys
+        self._counts[rows] = self.k
+        kth, last = from_keys(keys[:, self.k - 1])
+        self._last[rows] = np.where(kth >= self.ceiling, last, _LAST)

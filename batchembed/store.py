@@ -1,0 +1,236 @@
+"""Where a run directory lives: every byte of it is written here, so that crashes can be tried.
+
+The rule for a file that others may read: write under a temporary name in the same folder,
+fsync it, rename it, fsync the folder. A failed fsync is never tried again: the kernel may
+have dropped the data, and a second fsync would say that all is well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import orjson
+
+from batchembed.errors import NotFinishedError, RunHeldError
+
+TEMPORARY = ".tmp-"
+
+
+class Store:
+    """One run directory on a local disk. Names are relative, with `/` between folders."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, name: str) -> Path:
+        """Return where `name` is on disk, for readers."""
+        return self.root / name
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is a file of that name."""
+        return self.path(name).is_file()
+
+    def names(self, folder: str) -> list[str]:
+        """Return the files in a folder, sorted, without temporary ones; [] if there is none."""
+        try:
+            found = sorted(entry.name for entry in os.scandir(self.path(folder)) if entry.is_file())
+        except FileNotFoundError:
+            return []
+        return [f"{folder}/{name}" for name in found if not name.startswith(TEMPORARY)]
+
+    def read(self, name: str) -> bytes:
+        """Return a whole file. Raises FileNotFoundError."""
+        return self.path(name).read_bytes()
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a whole file, so that it is there entirely and durably, or not at all."""
+        with self.create(name) as writer:
+            writer.write(data)
+            writer.commit()
+
+    def create(self, name: str) -> Writer:
+        """Open a file for writing that appears under its name when it is committed."""
+        self.make_folder(str(Path(name).parent))
+        return Writer(self, name)
+
+    def append(self, name: str) -> Appender:
+        """Open a new file whose every write is at once visible to whoever reads it."""
+        self.make_folder(str(Path(name).parent))
+        return Appender(self, name)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file its final name, durably, replacing what had it."""
+        self.make_folder(str(Path(new).parent))
+        self.path(old).rename(self.path(new))
+        self.sync_folder(self.path(new).parent)
+
+    def delete(self, name: str) -> None:
+        """Remove a file if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path(name).unlink()
+
+    def delete_folder(self, folder: str) -> None:
+        """Remove a folder and all that is in it, if it is there."""
+        shutil.rmtree(self.path(folder), ignore_errors=True)
+
+    def make_folder(self, folder: str) -> None:
+        """Make a folder and those above it, each durably."""
+        path = self.path(folder)
+        if path.is_dir():
+            return
+        missing = [p for p in (path, *path.parents) if not p.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for made in missing:
+            self.sync_folder(made.parent)
+
+    def sync_folder(self, path: Path) -> None:
+        """Make the names in a folder durable."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def free_bytes(self) -> int:
+        """Return how much more the disk takes."""
+        path = self.root
+        while not path.exists():
+            path = path.parent
+        return shutil.disk_usage(path).free
+
+
+class Appender:
+    """A file that grows by whole writes; `sync` makes what was written durable."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._file = os.open(store.path(name), flags, 0o644)
+        self._store = store
+        self._named = False
+        self._folder = store.path(name).parent
+        self.size = 0
+
+    def write(self, *buffers: bytes | memoryview) -> int:
+        """Append the buffers as one write; return the offset at which they start."""
+        start = self.size
+        waiting = [memoryview(buffer).cast("B") for buffer in buffers]
+        while waiting:
+            written = os.writev(self._file, waiting)
+            self.size += written
+            while waiting and written >= len(waiting[0]):
+                written -= len(waiting.pop(0))
+            if waiting and written:
+                waiting[0] = waiting[0][written:]
+        return start
+
+    def sync(self) -> None:
+        """Make all that was written so far survive a power cut. Never tried twice on failure."""
+        os.fdatasync(self._file)
+        if not self._named:
+            self._store.sync_folder(self._folder)
+            self._named = True
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+class Writer:
+    """A file in the making; without `commit`, leaving the `with` block removes it.
+
+    `sha256` and `size` are of what was written. Usable as a sink by pyarrow.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self._final = store.path(name)
+        self._temporary = self._final.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+        self._file = self._temporary.open("xb")
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self.closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if not self._file.closed:
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)
+        self.closed = True
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append bytes; return how many."""
+        view = memoryview(data).cast("B")
+        self._file.write(view)
+        self._hash.update(view)
+        self.size += len(view)
+        return len(view)
+
+    def flush(self) -> None:
+        """Do nothing: `commit` flushes."""
+
+    @property
+    def sha256(self) -> str:
+        """The hex digest of what was written so far."""
+        return self._hash.hexdigest()
+
+    def commit(self) -> None:
+        """Make the file durable and give it its name."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._temporary.rename(self._final)
+        self._store.sync_folder(self._final.parent)
+
+
+class Hold:
+    """The right to write into a run directory; the operating system ends it with the process."""
+
+    def __init__(self, root: Path, holder: dict[str, object]) -> None:
+        """Take it at once, or raise RunHeldError naming who has it."""
+        root.mkdir(parents=True, exist_ok=True)
+        path = root / ".lock"
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise NotFinishedError(
+                f"cannot open the lock file `{path}`: {error.strerror}",
+                hint="is the directory writable for you?",
+            ) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            told = _told(os.read(self._file, 4096))
+            os.close(self._file)
+            raise RunHeldError(
+                f"another run holds `{root}`: {told}",
+                hint="wait for it, or look at it with `batchembed status`",
+            ) from None
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, orjson.dumps(holder), 0)
+
+    def release(self) -> None:
+        """Give it back."""
+        os.ftruncate(self._file, 0)
+        os.close(self._file)
+
+
+def _told(holder: bytes) -> str:
+    try:
+        return ", ".join(f"{name} {value}" for name, value in orjson.loads(holder).items())
+    except (orjson.JSONDecodeError, AttributeError):
+        return "a process that has not told its name yet"

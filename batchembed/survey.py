@@ -1,0 +1,190 @@
+"""One pass over the corpus before anything is sent: the key of every row, and what cannot be sent.
+
+The keys stay in a scratch file, 17 bytes a row, so that later passes need not hash again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchembed.controls import Pattern, check, find
+from batchembed.errors import CorpusError
+from batchembed.exchange import Control, Keys, Request, Role
+from batchembed.ledger import Missing
+from batchembed.packing import Batch, Packer
+from batchembed.spec import KEY_BYTES, Keyer, unsendable
+
+ROWS_AT_ONCE = 8192
+REASONS = ("", "null_text", "empty_text", "blank_text", "lone_surrogate")
+
+
+class Rows(Protocol):
+    """Some rows of a corpus; see `corpus.Rows`."""
+
+    first: int
+    texts: list[str | None]
+    roles: list[Role] | None
+    controls: list[tuple[Control, ...]] | None
+
+
+class Texts(Protocol):
+    """What a survey needs of a corpus."""
+
+    def texts(self) -> Iterator[Rows]:
+        """Yield all rows in corpus order."""
+
+    def where(self, row: int) -> str:
+        """Return where a row stands, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How rows become texts to send: the role of rows without one, and control patterns."""
+
+    role: Role
+    patterns: Sequence[Pattern] = ()
+
+    def controls(self, rows: Rows) -> list[tuple[Control, ...]] | None:
+        """Return the controls of each row, from its column and by pattern; None: no row has any."""
+        if not self.patterns:
+            return rows.controls
+        given = rows.controls or [()] * len(rows.texts)
+        return [
+            (*some, *(find(self.patterns, text) if text else ()))
+            for some, text in zip(given, rows.texts, strict=True)
+        ]
+
+
+class Survey:
+    """What the pass found. Use `take`; `close` is the removal of its scratch folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._keys = folder / "keys"
+        self._reasons = folder / "reasons"
+        self.total = 0
+        self.characters = 0
+        self.unsendable: dict[str, int] = {}
+
+    def take(
+        self, corpus: Texts, keyer: Keyer, reading: Reading, heard: Callable[[int], None]
+    ) -> None:
+        """Read the whole corpus once. `heard` is told how many rows were read since it last was.
+
+        Raises CorpusError for a row whose controls its text cannot have.
+        """
+        with self._keys.open("wb") as keys_file, self._reasons.open("wb") as reasons_file:
+            for rows in corpus.texts():
+                controls = reading.controls(rows)
+                _check_controls(corpus, rows, controls)
+                keys, reasons = keyed(rows, keyer, reading.role, controls)
+                keys_file.write(keys.tobytes())
+                reasons_file.write(reasons.tobytes())
+                self._count(rows, reasons)
+                heard(len(rows.texts))
+
+    @property
+    def lost(self) -> int:
+        """How many rows have no text that could be sent."""
+        return sum(self.unsendable.values())
+
+    def keys(self) -> Iterator[Keys]:
+        """Yield the keys of all rows in corpus order, shape (n, 16); zeros where none."""
+        for start in range(0, self.total, ROWS_AT_ONCE):
+            yield self.read(start, min(start + ROWS_AT_ONCE, self.total))[0]
+
+    def read(self, start: int, stop: int) -> tuple[Keys, NDArray[np.uint8]]:
+        """Return (keys, numbers in REASONS) of the rows in [start, stop)."""
+        count = stop - start
+        keys = np.fromfile(self._keys, np.uint8, count * KEY_BYTES, offset=start * KEY_BYTES)
+        reasons = np.fromfile(self._reasons, np.uint8, count, offset=start)
+        return keys.reshape(-1, KEY_BYTES), reasons
+
+    def _count(self, rows: Rows, reasons: NDArray[np.uint8]) -> None:
+        self.total += len(rows.texts)
+        self.characters += sum(map(len, filter(None, rows.texts)))
+        for number in np.unique(reasons[reasons > 0]).tolist():
+            name = REASONS[number]
+            self.unsendable[name] = self.unsendable.get(name, 0) + int((reasons == number).sum())
+
+
+class CorpusFeed:
+    """The second pass: requests of the rows that a ledger misses, in corpus order."""
+
+    def __init__(
+        self, corpus: Texts, survey: Survey, missing: Missing, reading: Reading, packer: Packer
+    ) -> None:
+        self._corpus = corpus
+        self._survey = survey
+        self._missing = missing
+        self._reading = reading
+        self._packer = packer
+
+    def upcoming(self) -> Iterator[list[Request]]:
+        """Yield lists of requests."""
+        for rows in self._corpus.texts():
+            stop = rows.first + len(rows.texts)
+            wanted = np.flatnonzero(self._missing.mask(rows.first, stop))
+            if not len(wanted):
+                continue
+            keys = self._survey.read(rows.first, stop)[0]
+            yield list(self._packer.add(self._batch(rows, keys, wanted)))
+        yield list(self._packer.flush())
+
+    def tighten(self, texts_per_request: int) -> None:
+        """Make further requests no larger than this."""
+        self._packer.tighten(texts_per_request)
+
+    def _batch(self, rows: Rows, keys: Keys, wanted: NDArray[np.int64]) -> Batch:
+        controls = self._reading.controls(rows)
+        whole = len(wanted) == len(rows.texts)
+        positions = range(len(rows.texts)) if whole else wanted.tolist()
+        texts = [rows.texts[at] for at in positions]
+        return Batch(
+            keys=keys if whole else keys[wanted],
+            texts=[text for text in texts if text is not None],
+            roles=self._reading.role
+            if rows.roles is None
+            else [rows.roles[at] for at in positions],
+            controls=None if controls is None else [controls[at] for at in positions],
+        )
+
+
+def keyed(
+    rows: Rows, keyer: Keyer, role: Role, controls: list[tuple[Control, ...]] | None
+) -> tuple[Keys, NDArray[np.uint8]]:
+    """Return the rows' keys, (n, 16), zeros where the text cannot be sent, and why, (n,)."""
+    texts = rows.texts
+    odd = [at for at, text in enumerate(texts) if not text or text.isspace()]
+    if not odd:
+        try:
+            keys = keyer.keys([t for t in texts if t], rows.roles or role, controls)
+        except UnicodeEncodeError:
+            pass
+        else:
+            return keys, np.zeros(len(texts), np.uint8)
+    keys = np.zeros((len(texts), KEY_BYTES), np.uint8)
+    reasons = np.zeros(len(texts), np.uint8)
+    for at, text in enumerate(texts):
+        if why := unsendable(text):
+            reasons[at] = REASONS.index(why)
+            continue
+        assert text is not None
+        own_role = rows.roles[at] if rows.roles else role
+        own = controls[at] if controls else ()
+        keys[at] = np.frombuffer(keyer.key(text, own_role, own), np.uint8)
+    return keys, reasons
+
+
+def _check_controls(corpus: Texts, rows: Rows, controls: list[tuple[Control, ...]] | None) -> None:
+    for at, own in enumerate(controls or ()):
+        if own and (why := check(own, rows.texts[at] or "")):
+            raise CorpusError(
+                f"{corpus.where(rows.first + at)}: {why}",
+                hint="controls count characters from 0 and stay inside the text",
+            )

@@ -1,0 +1,269 @@
+"""Which outcome each failing answer is, by a table."""
+
+import json
+
+import numpy as np
+import pytest
+
+from batchembed.exchange import Fatal, Malformed, Refused, Request, Throttled, TooLarge, Unavailable
+from batchembed.providers import limits, status
+from batchembed.providers.openai import OpenAI
+from batchembed.spec import Spec
+
+
+def request(n=2, text="a text that is long enough"):
+    texts = tuple(f"{text} {i}" for i in range(n))
+    return Request(keys=np.zeros((n, 16), np.uint8), texts=texts)
+
+
+def sort(code, body=b"", headers=None, n=2):
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return status.sort(request(n), status=code, headers=headers or {}, body=raw)
+
+
+def error(message="m", code=None, kind="invalid_request_error", param=None):
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        *((c, Fatal) for c in (301, 302, 304, 307, 308, 401, 402, 403, 404, 405, 407, 410)),
+        *((c, Unavailable) for c in (201, 204, 408, 409, 421, 424, 425, 499)),
+        *((c, Unavailable) for c in (500, 501, 502, 503, 504, 520, 529, 599)),
+        *((c, Refused) for c in (400, 406, 415, 418, 422, 451)),
+        (413, TooLarge),
+        (429, Throttled),
+    ],
+)
+def test_every_status_has_its_outcome(code, kind):
+    """Without a word from the server, the status alone decides."""
+    assert type(sort(code)) is kind
+
+
+BILLING = [
+    "insufficient_quota",
+    "credit_balance_exhausted",
+    "organization_spend_limit_exceeded",
+    "project_spend_limit_exceeded",
+    "organization_usage_limit_exceeded",
+]
+
+
+@pytest.mark.parametrize("code", BILLING)
+def test_a_429_for_money_is_not_waited_out(code):
+    """Money is a matter for a person, whatever the status."""
+    assert type(sort(429, error(code=code, kind="requests"))) is Fatal
+    assert type(sort(429, error(code=None, kind="insufficient_quota"))) is Fatal
+
+
+@pytest.mark.parametrize("code", ["rate_limit_exceeded", "slow_down", None, 429, "1300"])
+def test_other_429s_are_waited_out(code):
+    """A rate is a matter of time."""
+    assert type(sort(429, error(code=code, kind="tokens"))) is Throttled
+
+
+def test_slow_down_means_a_lower_rate_even_as_503():
+    """The older form of the same signal."""
+    assert type(sort(503, error(code="slow_down"))) is Throttled
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": " 1.5 "}, 1.5),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "1000000000"}, 1e9),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after-ms": "junk", "retry-after": "9"}, 9.0),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "1_000"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "9" * 400}, None),
+        ({"retry-after": "٣"}, None),
+        ({}, None),
+        (
+            {
+                "retry-after": "Wed, 04 Nov 2026 10:00:30 GMT",
+                "date": "Wed, 04 Nov 2026 10:00:00 GMT",
+            },
+            30.0,
+        ),
+        (
+            {
+                "retry-after": "Wed, 04 Nov 2026 09:00:00 GMT",
+                "date": "Wed, 04 Nov 2026 10:00:00 GMT",
+            },
+            None,
+        ),
+        ({"retry-after": "Wed, 04 Nov 2026 10:00:30 GMT"}, None),
+        (
+            {"retry-after": "Wed, 04 Nov 2026 10:00:30 GMT", "date": "Wed, 04 Nov 2026 10:00:00"},
+            None,
+        ),
+    ],
+)
+def test_how_long_to_wait(headers, wait):
+    """Seconds, milliseconds and dates are obeyed; what makes no sense is ignored."""
+    assert status.wait(headers) == wait
+    assert sort(429, headers=headers).wait == wait
+    assert sort(503, headers=headers).wait == wait
+
+
+@pytest.mark.parametrize(
+    ("message", "texts"),
+    [
+        ("Invalid 'input': array too long. Expected an array with maximum length 2048", 2048),
+        ("batch size 4000 > maximum allowed batch size 32", 32),
+        ("input batch size 136 > maximum allowed batch size 64", 64),
+        ("batch size is invalid, it should not be larger than 10.: input.contents", 10),
+        ("Too many inputs. The max number of inputs is 16.", 16),
+        ("invalid request: total number of texts must be at most 96 - received 97", 96),
+        ("List should have at most 2048 items after validation, not 3000", 2048),
+        ("* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch", 100),
+        ("The batch size limit is 1000. Your batch size is 3000.", 1000),
+        ("Requested 346134 tokens, max 300000 tokens per request", None),
+        ("Too many tokens in batch. Max is 16384 got 17555", None),
+        ("The max allowed tokens per submitted batch is 120000. Yours has 121138", None),
+        ("Too many inputs in request, split into more batches.", None),
+        ("Too many tokens overall, split into more batches.", None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_a_request_that_is_too_large_as_a_whole(message, texts, code):
+    """What servers say of too many texts or tokens is told from a text at fault, with its cap."""
+    found = sort(code, error(message), n=3000)
+    assert isinstance(found, TooLarge)
+    assert found.texts_per_request == texts
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 8192 tokens, however you requested 9000 tokens",
+        "the input length exceeds the context length",
+        "text must be at most 8192 characters",
+        "input must be at most 8192 tokens",
+        "input is too large to process. increase the physical batch size",
+        "'$.input' is invalid",
+        "",
+    ],
+)
+def test_a_text_at_fault_is_not_taken_for_a_large_request(message):
+    """What is wrong with one text leads to the search for that text."""
+    assert type(sort(400, error(message), n=8)) is Refused
+
+
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_one_text_alone_cannot_be_too_many(code):
+    """There is nothing to halve, so it is the text that is refused."""
+    found = sort(code, error("Requested 9 tokens, max 5 tokens per request"), n=1)
+    assert isinstance(found, Refused)
+    assert found.status == code
+
+
+def test_max_tokens_per_request_is_known_by_its_code():
+    """The code counts where the prose has changed."""
+    found = sort(400, error("words that changed", code="max_tokens_per_request"))
+    assert type(found) is TooLarge
+
+
+@pytest.mark.parametrize("param", ["dimensions", "model", "encoding_format"])
+def test_a_setting_that_is_refused_ends_the_run(param):
+    """No text is at fault when the server names a setting."""
+    found = sort(400, error("not supported", param=param))
+    assert isinstance(found, Fatal)
+    assert param in found.hint
+
+
+@pytest.mark.parametrize("code", [400, 404, 422])
+def test_a_model_that_is_not_there_ends_the_run(code):
+    """The model's name is a matter for a person."""
+    assert type(sort(code, error("no such model", code="model_not_found"))) is Fatal
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"error": "MISSING", "code": "MISSING_CAPABILITY"}, "MISSING"),
+        ({"error": {"message": "wrong", "code": 3}}, "wrong"),
+        ({"message": "flat", "type": "Validation", "code": 422}, "flat"),
+        ({"error": "tei", "error_type": "Validation"}, "tei"),
+        ({"object": "error", "message": "vllm", "code": 400}, "vllm"),
+        ({"detail": "fastapi"}, "fastapi"),
+        ({"detail": [{"loc": ["body", "input", 0], "msg": "too long", "input": "SECRET"}]},
+         "body.input.0: too long"),
+        (b"plain words\nin lines", "plain words\nin lines"),
+        (b"<html><head><title>502 Bad Gateway</title>", "502 Bad Gateway"),
+        (b"<html>nothing", ""),
+        (b"", ""),
+        ([1, 2], ""),
+        (7, ""),
+        ({"error": None}, ""),
+        ({"error": {"message": {"a": 1}}}, ""),
+        ({"detail": [1, {"loc": 3, "msg": None}]}, ""),
+        (b"[" * 100_000, "["),
+    ],
+)  # fmt: skip
+def test_what_servers_say_is_found_in_every_shape(body, said):
+    """The message of each vendor's error form is read, and nothing else of it."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    assert status.said(raw).message[:400].startswith(said)
+    assert "SECRET" not in status.said(raw).message
+
+
+def test_the_texts_of_a_corpus_do_not_get_into_reasons():
+    """A server that echoes what it refuses does not leak the corpus into a log."""
+    sent = request()
+    found = sort(400, error(f"cannot embed: {sent.texts[1]!r}"))
+    assert sent.texts[1] not in found.reason
+    assert "cannot embed" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://other.example/path?key=SECRET", "`other.example`"),
+        ("https://user:SECRET@other.example/", "`other.example`"),
+        ("/elsewhere?SECRET", "elsewhere"),
+        ("https://[SECRET", "elsewhere"),
+        ("", "elsewhere"),
+    ],
+)
+def test_a_redirect_shows_the_new_host_only(location, shown):
+    """A key never follows a redirect, and the address may hold secrets itself."""
+    found = sort(307, headers={"location": location})
+    assert isinstance(found, Fatal)
+    assert shown in found.reason
+    assert "SECRET" not in found.reason + found.hint
+
+
+def test_the_request_id_is_taken_along():
+    """Vendors ask for it."""
+    assert sort(400, headers={"x-request-id": "r-1"}).request_id == "r-1"
+    assert len(sort(400, headers={"request-id": "r" * 999}).request_id) == 128
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", Unavailable),
+        (b"<html>captive portal</html>", Unavailable),
+        (b"{}", Malformed),
+        (b'{"data":[', Malformed),
+        (b'{"error":{"message":"boom"}}', Malformed),
+        (b'{"error":{"message":"m","type":"insufficient_quota"}}', Fatal),
+        (b'{"error":{"message":"m","code":"model_not_found"}}', Fatal),
+        (b'{"error":{"message":"m","code":"rate_limit_exceeded"}}', Throttled),
+    ],
+)
+def test_a_200_without_vectors_is_no_success(body, kind):
+    """A page or nothing is a server that is down; JSON without proof is asked again."""
+    spec = Spec("openai", "m")
+    found = OpenAI(spec, limits(spec)).parse(request(), status=200, headers={}, body=body)
+    assert type(found) is kind

@@ -57,6 +57,9 @@ class Summary:
 class _Bar(Protocol):
     """The little of tqdm that is used here."""
 
+    n: float
+    total: float | None
+
     def update(self, n: float | None = 1) -> object: ...
     def set_postfix_str(self, s: str = "", refresh: bool = True) -> None: ...  # noqa: FBT001, FBT002 - tqdm's
     def close(self) -> None: ...
@@ -111,6 +114,13 @@ class Monitor:
         """Say that so many more of the phase's total are done."""
         if self._bar is not None:
             self._bar.update(count)
+        self.tick()
+
+    def reach(self, done: int, total: int) -> None:
+        """Say how many of a total are done."""
+        if self._bar is not None:
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
         self.tick()
 
     def answered(self, texts: int, tokens: int) -> None:

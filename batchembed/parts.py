@@ -195,10 +195,11 @@ def whole_parts(store: Store, manifest: Manifest) -> tuple[list[PublishedPart], 
 class RunVectors:
     """A run as one side of a comparison: its ids and vectors, read by row range.
 
-    `manifest` is that of files which are not published yet; None: the one in `root`.
+    `manifest` is that of files which are not published yet; None: the one in `root`. `name` is
+    what the run is called in messages and files; by default, its folder.
     """
 
-    def __init__(self, root: Path, manifest: Manifest | None = None) -> None:
+    def __init__(self, root: Path, manifest: Manifest | None = None, *, name: str = "") -> None:
         store = Store(root)
         manifest = manifest or read_manifest(store)
         if manifest is None:
@@ -207,7 +208,7 @@ class RunVectors:
                 hint="finish it with `batchembed run`, or give the folder of a finished run",
             )
         self.manifest = manifest
-        self.name = str(root)
+        self.name = name or root.name
         self.rows = sum(part.rows for part in manifest.parts)
         self.dimensions = manifest.dimensions
         self.role = str(manifest.identity["role"])
@@ -232,6 +233,14 @@ class RunVectors:
             return pa.array(np.arange(self.rows, dtype=np.int64))
         columns = [batch.column(batch.schema.get_field_index(name)) for _, batch in self._batches]
         return pa.chunked_array(columns).combine_chunks() if columns else pa.nulls(0)
+
+    def row(self, row: int) -> dict[str, Any]:
+        """Return the columns of one row, but its vector and key."""
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        first, batch = self._batches[number]
+        names = [name for name in batch.schema.names if name not in (VECTOR, KEY)]
+        told: dict[str, Any] = batch.select(names).slice(row - first, 1).to_pylist()[0]
+        return told
 
     def read(self, start: int, stop: int) -> tuple[Vectors, NDArray[np.bool_]]:
         """Return the vectors of the rows in [start, stop), (n, d), and which rows have one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class _Run:
 
 def _story(run: _Run) -> Summary:
     """Tell the run from its beginning to its end."""
-    spec = _checked_spec(run.job)
+    spec = checked_spec(run.job)
     publish.roll_forward(run.store)
     manifest = directory.claim(run.store, _identity(run.job, spec), run.job.to_toml(), run.clock)
     rows = corpus.scan(run.job.corpus, scratch=run.store.path(SCRATCH))
@@ -96,20 +96,27 @@ def _story(run: _Run) -> Summary:
     rows.unchanged()
     if missing.to_send:
         feed = CorpusFeed(
-            rows, survey, missing, _reading(run.job), Packer(local.limits(run.job, spec))
+            rows, survey, missing, reading(run.job), Packer(local.limits(run.job, spec))
         )
         plant = local.Plant(
-            spec, _key(run, spec), ledger, run.monitor, run.clock, most - survey.lost
+            spec=spec,
+            key=provider_key(run.job, spec, run.environ),
+            ledger=ledger,
+            monitor=run.monitor,
+            clock=run.clock,
+            most_rejects=most - survey.lost,
+            dimensions=ledger.dimensions,
         )
         run.monitor.phase("embedding", missing.to_send, "texts")
-        local.embed(run.job, feed, plant)
+        with closing(ledger):
+            local.embed(run.job, feed, plant)
 
     rows.unchanged()
     run.monitor.phase("publishing", survey.total)
     staged = _stage(run, spec, rows, survey, ledger)
     if staged.rejected > most:
         raise too_many_rejects(staged.rejected, most, Reject(b"", "see rejects", ""))
-    draft = _manifest(run, spec, told, ledger, staged, manifest)
+    draft = _manifest(run, spec, told, ledger, staged=staged, before=manifest)
     draft = _compare(run, draft, run.store.path(publish.NEXT))
     publish.finish(run.store, draft, ledger)
     return _complete(run, draft)
@@ -118,7 +125,7 @@ def _story(run: _Run) -> Summary:
 # -- before anything is sent --------------------------------------------------------------------
 
 
-def _checked_spec(job: Job) -> Spec:
+def checked_spec(job: Job) -> Spec:
     """Return the spec with the provider's defaults; raises JobError for what it cannot do."""
     spec = providers.defaults(job.spec())
     roles: tuple[Role, ...] = () if isinstance(job.role, RoleColumn) else (job.role,)
@@ -136,14 +143,15 @@ def _identity(job: Job, spec: Spec) -> Identity:
     return Identity(spec, role, job.patterns, job.output.dtype)
 
 
-def _reading(job: Job) -> Reading:
+def reading(job: Job) -> Reading:
+    """Return how the rows of a job's corpus become texts to send."""
     return Reading("symmetric" if isinstance(job.role, RoleColumn) else job.role, job.patterns)
 
 
 def _survey(run: _Run, rows: corpus.Corpus, spec: Spec) -> Survey:
     run.monitor.phase("reading", rows.rows_known)
     survey = Survey(run.store.path(SCRATCH))
-    survey.take(rows, Keyer(spec), _reading(run.job), run.monitor.advance)
+    survey.take(rows, Keyer(spec), reading(run.job), run.monitor.advance)
     run.summary.rows = survey.total
     run.summary.reasons = dict(survey.unsendable)
     return survey
@@ -166,14 +174,14 @@ def _most_rejects(run: _Run, survey: Survey, missing: Missing) -> int:
     return most
 
 
-def _key(run: _Run, spec: Spec) -> str | None:
+def provider_key(job: Job, spec: Spec, environ: Mapping[str, str]) -> str | None:
     """Return the provider's key; None where a server of one's own is asked without one."""
-    info, access = providers.info(spec.provider), run.job.access
+    info, access = providers.info(spec.provider), job.access
     named = access.key_env or access.key_file or access.key_command
     own_server = spec.base_url != info.base_url
-    if own_server and not named and (info.key_variable or "") not in run.environ:
+    if own_server and not named and (info.key_variable or "") not in environ:
         return None
-    return secret(access, info.key_variable, environ=run.environ)
+    return secret(access, info.key_variable, environ=environ)
 
 
 def _say_damage(monitor: Monitor, ledger: Ledger, damaged: list[Any]) -> None:
@@ -216,6 +224,7 @@ def _manifest(
     spec: Spec,
     told: dict[str, Any],
     ledger: Ledger,
+    *,
     staged: publish.Staged,
     before: Manifest | None,
 ) -> Manifest:
@@ -259,7 +268,7 @@ def _compare(run: _Run, draft: Manifest, folder: Path) -> Manifest:
     if wanted is None:
         return draft
     run.monitor.phase("comparing", None, "blocks")
-    left = RunVectors(folder, draft)
+    left = RunVectors(folder, draft, name=run.store.root.name)
     right = RunVectors(Path(wanted.against)) if wanted.against else None
     settings = SimilaritySettings(
         wanted.top_k, wanted.min_score, wanted.dense, wanted.metric, wanted.dtype

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchembed.controls import Pattern, check, find
+from batchembed.corpus import Corpus, Rows
 from batchembed.errors import CorpusError
 from batchembed.exchange import Control, Keys, Request, Role
 from batchembed.ledger import Missing
@@ -22,25 +22,6 @@ from batchembed.spec import KEY_BYTES, Keyer, unsendable
 
 ROWS_AT_ONCE = 8192
 REASONS = ("", "null_text", "empty_text", "blank_text", "lone_surrogate")
-
-
-class Rows(Protocol):
-    """Some rows of a corpus; see `corpus.Rows`."""
-
-    first: int
-    texts: list[str | None]
-    roles: list[Role] | None
-    controls: list[tuple[Control, ...]] | None
-
-
-class Texts(Protocol):
-    """What a survey needs of a corpus."""
-
-    def texts(self) -> Iterator[Rows]:
-        """Yield all rows in corpus order."""
-
-    def where(self, row: int) -> str:
-        """Return where a row stands, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +53,7 @@ class Survey:
         self.unsendable: dict[str, int] = {}
 
     def take(
-        self, corpus: Texts, keyer: Keyer, reading: Reading, heard: Callable[[int], None]
+        self, corpus: Corpus, keyer: Keyer, reading: Reading, heard: Callable[[int], None]
     ) -> None:
         """Read the whole corpus once. `heard` is told how many rows were read since it last was.
 
@@ -117,7 +98,7 @@ class CorpusFeed:
     """The second pass: requests of the rows that a ledger misses, in corpus order."""
 
     def __init__(
-        self, corpus: Texts, survey: Survey, missing: Missing, reading: Reading, packer: Packer
+        self, corpus: Corpus, survey: Survey, missing: Missing, reading: Reading, packer: Packer
     ) -> None:
         self._corpus = corpus
         self._survey = survey
@@ -181,7 +162,7 @@ def keyed(
     return keys, reasons
 
 
-def _check_controls(corpus: Texts, rows: Rows, controls: list[tuple[Control, ...]] | None) -> None:
+def _check_controls(corpus: Corpus, rows: Rows, controls: list[tuple[Control, ...]] | None) -> None:
     for at, own in enumerate(controls or ()):
         if own and (why := check(own, rows.texts[at] or "")):
             raise CorpusError(

@@ -11,11 +11,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchembed.exchange import Keys
-from batchembed.ledger import NOWHERE
 from batchembed.parts import KEY, VECTOR, FileNote, Manifest, file_sha256, is_part
 from batchembed.store import Store
 
 UNIT = 2e-3
+SAME = 0.999
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Verified:
         return asdict(self)
 
 
-def files(store: Store, manifest: Manifest, found: Verified) -> list[FileNote]:
+def check_files(store: Store, manifest: Manifest, found: Verified) -> list[FileNote]:
     """Compare every file with the manifest, byte for byte; return the parts that are whole."""
     whole = []
     rejects = [manifest.rejects] if manifest.rejects else []
@@ -61,7 +61,7 @@ def files(store: Store, manifest: Manifest, found: Verified) -> list[FileNote]:
     return whole
 
 
-def part(store: Store, note: FileNote, manifest: Manifest, found: Verified) -> None:
+def check_part(store: Store, note: FileNote, manifest: Manifest, found: Verified) -> None:
     """Check the vectors of a part: dimension, numbers, unit length where promised, null rows."""
     rows = 0
     normalized = manifest.identity["spec"].get("normalize", True)
@@ -95,8 +95,10 @@ def _numbers(
         found.problems.append(f"{name} has {int(off.sum())} vectors that are not of length 1")
 
 
-def alignment(
-    batches: Iterator[pa.RecordBatch], keys: Iterator[Keys], found: Verified,
+def check_alignment(
+    batches: Iterator[pa.RecordBatch],
+    keys: Iterator[Keys],
+    found: Verified,
     where: Callable[[int], str],
 ) -> None:
     """Compare the key of every row with the key of the corpus row of that number."""
@@ -132,7 +134,5 @@ def cosines(kept: NDArray[np.float32], again: NDArray[np.float32]) -> NDArray[np
     """Return the cosine of each pair of rows of two arrays of shape (n, d)."""
     a, b = kept.astype(np.float64), again.astype(np.float64)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.einsum("ij,ij->i", a, b) / np.maximum(lengths, np.finfo(np.float64).tiny)
-
-
-__all__ = ["NOWHERE", "Verified", "alignment", "cosines", "files", "keys_of", "part"]
+    result: NDArray[np.float64] = (a * b).sum(axis=1) / np.maximum(lengths, 1e-300)
+    return result

@@ -67,6 +67,7 @@ def test_defaults_fill_in_name_and_address():
         (Spec("local", "", normalize=False), "normalize"),
         (Spec("local", "", prefixes=(("query", "q"),)), "prefixes"),
         (Spec("local", "", layers=(1,)), "layers"),
+        (Spec("local", "", dimensions=257), "257"),
         (Spec("local", "other/model", on_long_text="truncate"), "truncate"),
     ],
 )

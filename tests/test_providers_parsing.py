@@ -122,6 +122,7 @@ def test_brackets_in_strings_do_not_disturb():
         '""',
         '"AAA="',
         '"AAAA AAAA"',
+        '"AAAA AAAA AAA="',
         '"not base64!"',
         '"AAAAAAA"',
     ],
@@ -160,6 +161,13 @@ def test_ragged_or_nested_batches_are_refused(rows, model):
     body = b'{"v":"%s","embeddings":%s}' % (model.encode(), rows.encode())
     with pytest.raises(AnswerError):
         parsing.nested(parsing.read(body)["embeddings"], 2, body)
+
+
+def test_rows_that_are_ragged_but_add_up_are_refused():
+    """Lengths 8, 4 and 12 hold as many numbers as three rows of 8."""
+    body = json.dumps({"embeddings": [[1] * 8, [1] * 4, [1] * 12]}).encode()
+    with pytest.raises(AnswerError, match="4, 8, 12"):
+        parsing.nested(parsing.read(body)["embeddings"], 3, body)
 
 
 @pytest.mark.parametrize(

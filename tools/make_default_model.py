@@ -26,9 +26,11 @@ rest about two.
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 from default_model import distil, files, teacher, training
+from default_model.files import NAME
 
 
 def main() -> None:
@@ -36,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--texts", type=Path, required=True, help="folder of *.txt.gz")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model's files")
-    parser.add_argument("--cache", type=Path, default=Path("build/default-model"))
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / NAME)
     parser.add_argument("--dimensions", type=int, default=256)
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()

@@ -43,16 +43,16 @@ def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
     """Return the parts of a template: ("literal", None) or ("", "column")."""
     parts: list[tuple[str, str | None]] = []
     for match in _TOKEN.finditer(template):
-        token = match[0]
+        piece = match[0]
         if match[1] is not None:
             parts.append(("", match[1]))
-        elif token in "{}":
+        elif piece in "{}":
             raise CorpusError(
-                f"`corpus.template` has a single `{token}` at character {match.start() + 1}",
+                f"`corpus.template` has a single `{piece}` at character {match.start() + 1}",
                 hint='columns are written {like_this}; "{{" and "}}" mean the braces themselves',
             )
         else:
-            parts.append((token[:1] if token in ("{{", "}}") else token, None))
+            parts.append((piece[:1] if piece in ("{{", "}}") else piece, None))
     if not any(column for _, column in parts):
         raise CorpusError(
             f"`corpus.template` names no column: `{template}`",

@@ -34,6 +34,8 @@ class Delimited:
         with reading(file), self._source(file, place) as source:
             dialect = self._dialect(file)
             for piece in pieces(source, _Cutter(file, dialect, place), file, place):
+                if not piece.strip(b"\r\n"):
+                    continue
                 header, _ = _split_header(piece, dialect)
                 return pa.schema(
                     [(name, pa.string()) for name in self._names(file, header, dialect)]
@@ -57,6 +59,8 @@ class Delimited:
         names: list[str] = []
         with reading(file), self._source(file, place) as source:
             for piece in pieces(source, _Cutter(file, dialect, place), file, place):
+                if not piece.strip(b"\r\n"):
+                    continue
                 rest, skipped = piece, 0
                 if not names:
                     header, rest = _split_header(piece, dialect)
@@ -104,17 +108,19 @@ class Delimited:
     @contextmanager
     def _source(self, file: CorpusFile, place: Place) -> Iterator[Source]:
         encoding = self._settings.encoding
+        try:
+            b"".decode(encoding)
+        except LookupError as error:
+            raise CorpusError(
+                f"`corpus.encoding` is `{encoding}`, which is no known encoding of text",
+                hint='such as "utf-8", "utf-16", "latin-1", "cp1252", "shift_jis"',
+            ) from error
         with closing(file.open_stream()) as raw:
             if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig"):
                 yield raw
                 return
             try:
                 yield Transcoded(raw, encoding)
-            except LookupError as error:
-                raise CorpusError(
-                    f"`corpus.encoding` is `{encoding}`, which is no known encoding",
-                    hint='such as "utf-8", "utf-16", "latin-1", "cp1252", "shift_jis"',
-                ) from error
             except UnicodeDecodeError as error:
                 found = " ".join(f"0x{byte:02x}" for byte in error.object[error.start : error.end])
                 raise broken(

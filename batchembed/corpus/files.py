@@ -61,6 +61,11 @@ class CorpusFile:
             return pa.OSFile(self.place, "rb")
         return self.filesystem.open_input_file(self.place)
 
+    def name(self) -> tuple[str, str]:
+        """Return what tells this file from all others: (storage, place in it)."""
+        storage = self.filesystem.type_name if self.filesystem is not None else "local"
+        return storage, self.place
+
     def check_unchanged(self) -> None:
         """Raise CorpusError unless the file has the size and time that it was scanned with."""
         with reading(self):
@@ -102,8 +107,18 @@ def reading(file: CorpusFile) -> Iterator[None]:
     """Turn what the reading libraries raise into a CorpusError that names the file."""
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError) as error:
         raise broken(file, said(error), hint=_hint(file, error)) from error
+
+
+def named(schema: pa.Schema) -> pa.Schema:
+    """Return `schema`; raises UnicodeDecodeError if a name or a time zone in it is not UTF-8."""
+    waiting = list(schema)
+    while waiting:
+        field = waiting.pop()
+        _ = field.name, getattr(field.type, "tz", None)  # decoded when looked at
+        waiting += [field.type.field(number) for number in range(field.type.num_fields)]
+    return schema
 
 
 def broken(file: CorpusFile, what: str, *, hint: str = _DAMAGED) -> CorpusError:
@@ -120,6 +135,8 @@ def said(error: BaseException) -> str:
 
 
 def _hint(file: CorpusFile, error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "a row is larger than the memory, or the file is damaged: make or fetch it again"
     if isinstance(error, PermissionError):
         return "let the user that runs the job read the file, or name another one"
     if isinstance(error, FileNotFoundError):

@@ -7,7 +7,6 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.fs as pafs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,10 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from batchembed.corpus.files import CorpusFile
+from batchembed.corpus.files import CorpusFile, broken
 
 BATCH_ROWS = 8192
 BATCH_BYTES = 8 << 20
+
+_INVALID_TEXT = re.compile(r"Invalid UTF8 sequence at string index (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,36 @@ class Format(Protocol):
 
     def line(self, file: CorpusFile, row: int) -> int | None:
         """Return the line (from 1) at which a row begins; None where there are no lines."""
+
+
+def check_values(rows: pa.RecordBatch, file: CorpusFile, before: int) -> None:
+    """Raise CorpusError unless every value can be looked at; `before` rows of the file precede.
+
+    Neither Arrow nor Parquet is checked when it is read: a damaged offset ends the interpreter.
+    """
+    try:
+        rows.validate(full=True)
+    except pa.ArrowInvalid as error:
+        for name, column in zip(rows.schema.names, rows.columns, strict=True):
+            bad = _invalid_text(column)
+            if bad is not None:
+                raise broken(
+                    file,
+                    f"row {before + bad + 1:,} holds bytes in column `{name}` that are not UTF-8",
+                    hint="write the column again as UTF-8 text, or leave it out of `keep` "
+                    "under [corpus]",
+                ) from error
+        raise
+
+
+def _invalid_text(column: pa.Array) -> int | None:
+    """Return the position of the first value of a plain column that is not UTF-8."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        found = _INVALID_TEXT.match(str(error))
+        return int(found[1]) if found else None
+    return None
 
 
 def cuts(sizes: np.ndarray[Any, np.dtype[np.int64]]) -> Iterator[tuple[int, int]]:

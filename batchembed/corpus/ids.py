@@ -14,23 +14,27 @@ from numpy.typing import NDArray
 from batchembed.buckets import Buckets
 from batchembed.corpus.columns import Columns
 from batchembed.corpus.files import CorpusFile
+from batchembed.corpus.sizes import is_bytes
 from batchembed.corpus.texts import plain, plain_type
 from batchembed.errors import CorpusError
 
 _SEEN = np.dtype([("hash", "<u8"), ("row", "<i8")])
 _MOST_PAIRS = 1000
+_IN_MEMORY = 1 << 20  # rows of 16 bytes; more go to scratch files
 
 
 def check_type(columns: Columns, schema: pa.Schema, file: CorpusFile) -> None:
-    """Raise CorpusError if the id column has a type of which equality is no plain matter."""
+    """Raise CorpusError unless the id column holds text, bytes, whole numbers or decimals."""
     if columns.id is None:
         return
     kind = plain_type(schema.field(columns.id).type)
-    if pa.types.is_nested(kind) or pa.types.is_floating(kind):
+    types = pa.types
+    allowed = (types.is_integer, types.is_decimal, types.is_fixed_size_binary, types.is_null)
+    if not (is_bytes(kind) or any(allow(kind) for allow in allowed)):
         raise CorpusError(
             f"column `{columns.id}` of `{file.path}` is {kind}, which cannot be an id",
-            hint="ids are text, whole numbers, bytes, decimals or times; without `corpus.id` "
-            "the row number is the id",
+            hint="ids are text, bytes, whole numbers or decimals; without `corpus.id` the row "
+            "number is the id",
         )
 
 
@@ -41,7 +45,7 @@ class IdCheck:
     """
 
     def __init__(self, scratch: Path | None) -> None:
-        self._buckets = Buckets(_SEEN, scratch=scratch)
+        self._buckets = Buckets(_SEEN, scratch=scratch, in_memory=_IN_MEMORY)
 
     def add(self, ids: pa.Array, first: int) -> None:
         """Add the ids of some rows, of which `first` is the number of the first one."""
@@ -76,7 +80,15 @@ def same(
         return None
     one, other = twice[0]
     return CorpusError(
-        f"the id `{values[one]}` is in {where(one)} and in {where(other)}",
+        f"the id `{_shown(values[one])}` is in {where(one)} and in {where(other)}",
         hint="give every row an id of its own, or leave `corpus.id` out: then the row number "
         "is the id",
     )
+
+
+def _shown(value: Any) -> str:
+    """Return an id in words; bytes that are no text in hex digits."""
+    try:
+        return str(value.cast(pa.string()))
+    except pa.ArrowInvalid:
+        return str(value.as_py().hex())

@@ -9,14 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchembed.corpus.files import CorpusFile, broken, reading
-from batchembed.corpus.formats import BATCH_BYTES, BATCH_ROWS, Batch
+from batchembed.corpus.files import CorpusFile, broken, named, reading
+from batchembed.corpus.formats import BATCH_BYTES, BATCH_ROWS, Batch, check_values
+from batchembed.corpus.lines import full
 from batchembed.corpus.parquet import conform
 
 _FILE_MAGIC = b"ARROW1"
 _FEATHER_1 = b"FEA1"
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-_FORGET_ROWS = 16 * BATCH_ROWS
+_FORGET_BYTES = 4 * BATCH_BYTES
 
 
 class Ipc:
@@ -28,7 +29,7 @@ class Ipc:
     def schema(self, file: CorpusFile) -> pa.Schema:
         """Return names and types of all columns."""
         with reading(file), _opened(file) as (reader, _):
-            return reader.schema
+            return named(reader.schema)
 
     def rows(self, file: CorpusFile) -> int | None:
         """Return the number of rows of an Arrow file; None for a stream, which does not tell."""
@@ -43,19 +44,20 @@ class Ipc:
         """Yield `columns` of all rows in batches of bounded size."""
         wanted = pa.schema([schema.field(name) for name in columns])
         with reading(file), _opened(file, columns) as (reader, forget):
-            read = 0
+            before = read = 0
             for whole in _whole(reader):
                 rows = conform(whole, wanted)
-                step = max(1, min(BATCH_ROWS, BATCH_BYTES * len(rows) // max(rows.nbytes, 1)))
+                size = max(rows.nbytes // max(len(rows), 1), 1)
+                step = max(1, min(BATCH_ROWS, BATCH_BYTES // size))
                 for start in range(0, len(rows), step):
                     part = rows.slice(start, step)
-                    part.validate(full=True)
+                    check_values(part, file, before + start)
                     yield Batch(part)
-                    del part
-                    read += step
-                    if read >= _FORGET_ROWS:
+                    read += step * size
+                    if read >= _FORGET_BYTES:
                         forget()
                         read = 0
+                before += len(rows)
 
     def line(self, file: CorpusFile, row: int) -> int | None:  # noqa: ARG002
         """Return None: Arrow has no lines."""
@@ -93,21 +95,17 @@ def _opened(file: CorpusFile, columns: Sequence[str] | None = None) -> Iterator[
         )
     if file.filesystem is not None:
         with closing(file.open_file()) as remote:
-            yield pa.ipc.open_file(remote, options=_only(remote, columns)), _nothing
+            names = pa.ipc.open_file(remote).schema.names
+            wanted = [n for n, name in enumerate(names) if columns is None or name in columns]
+            only = pa.ipc.IpcReadOptions(use_threads=False, included_fields=wanted)
+            yield pa.ipc.open_file(remote, options=only), _nothing
         return
     with open(file.place, "rb") as opened:  # noqa: PTH123
         mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     source = pa.py_buffer(mapped)
-    yield pa.ipc.open_file(source, options=_only(source, columns)), _forgetting(mapped)
-
-
-def _only(source: Any, columns: Sequence[str] | None) -> pa.ipc.IpcReadOptions:
-    """Return options that read `columns` alone, so that packed others are left packed."""
-    if columns is None:
-        return pa.ipc.IpcReadOptions(use_threads=False)
-    names = pa.ipc.open_file(source).schema.names
-    wanted = [number for number, name in enumerate(names) if name in set(columns)]
-    return pa.ipc.IpcReadOptions(use_threads=False, included_fields=wanted)
+    # `included_fields` would copy every column out of the map
+    options = pa.ipc.IpcReadOptions(use_threads=False)
+    yield pa.ipc.open_file(source, options=options), _forgetting(mapped)
 
 
 def _forgetting(mapped: mmap.mmap) -> Any:
@@ -135,7 +133,8 @@ class _Watched:
         self._last = b""
 
     def read(self, size: int = -1) -> bytes:
-        data: bytes = self._stream.read(None if size < 0 else size)
+        # a damaged size may be huge, and is allocated as a whole: ask for what is there
+        data = self._stream.read() if size < 0 else full(self._stream, size)
         self._last = (self._last + data[-8:])[-8:]
         return data
 

@@ -51,9 +51,8 @@ class JsonLines:
                         f"its rows have more than {jsontypes.MOST_FIELDS:,} different names",
                         hint="put what is not a column into one object or one string a row",
                     )
-                for name in types:
-                    if self._wanted is None or name in self._wanted:
-                        types[name] = rows.type_of(name, types[name])
+                for name in types if self._wanted is None else types.keys() & self._wanted:
+                    types[name] = rows.type_of(name, types[name])
                 place.rows += len(lines)
         return pa.schema(list(types.items()))
 

@@ -11,6 +11,7 @@ from batchembed.corpus.files import CorpusFile, broken
 
 PIECE = 1 << 20
 LONGEST_ROW = 1 << 28
+_MOST_AT_ONCE = 1 << 24
 
 _MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -56,7 +57,7 @@ def pieces(
     """
     rest = _start(source, file)
     while True:
-        fresh = _full(source, max(PIECE, len(rest)))
+        fresh = full(source, max(PIECE, len(rest)))
         held = rest + fresh
         if held:
             end = cut(held, not fresh)
@@ -93,7 +94,7 @@ def bad_utf8(text: bytes) -> tuple[int, str] | None:
 
 def _start(source: Source, file: CorpusFile) -> bytes:
     """Return the first bytes without the byte order mark of UTF-8."""
-    first = _full(source, 4)
+    first = full(source, 4)
     for mark, encoding in _MARKS:
         if first.startswith(mark):
             raise broken(
@@ -105,11 +106,11 @@ def _start(source: Source, file: CorpusFile) -> bytes:
     return first.removeprefix(codecs.BOM_UTF8)
 
 
-def _full(source: Source, size: int) -> bytes:
+def full(source: Source, size: int) -> bytes:
     """Return `size` bytes, fewer only at the end."""
     parts = []
     while size > 0:
-        data = source.read(size)
+        data = source.read(min(size, _MOST_AT_ONCE))
         if not data:
             break
         parts.append(data)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from batchembed.corpus.columns import Columns
 from batchembed.corpus.files import CorpusFile
-from batchembed.corpus.texts import plain, plain_type
+from batchembed.corpus.texts import is_string, plain, plain_type
 from batchembed.errors import CorpusError
 from batchembed.exchange import ROLES, Control, Role
 
@@ -26,14 +26,14 @@ def check_types(columns: Columns, schema: pa.Schema, file: CorpusFile) -> None:
     """Raise CorpusError unless the columns of roles and controls can hold such."""
     if columns.role is not None:
         kind = schema.field(columns.role).type
-        if not (_is_string(kind) or pa.types.is_null(kind)):
+        if not (is_string(plain_type(kind)) or pa.types.is_null(kind)):
             raise CorpusError(
                 f"column `{columns.role}` of `{file.path}` is {kind}, and holds no roles",
                 hint=f"roles are the words {', '.join(ROLES)}",
             )
     if columns.controls is not None:
         kind = schema.field(columns.controls).type
-        if not (_is_string(kind) or _holds_controls(kind)):
+        if not (is_string(plain_type(kind)) or _holds_controls(kind)):
             raise CorpusError(
                 f"column `{columns.controls}` of `{file.path}` is {kind}, and holds no controls",
                 hint="controls are list<struct<start: int, length: int, factor: float>>, or "
@@ -41,22 +41,17 @@ def check_types(columns: Columns, schema: pa.Schema, file: CorpusFile) -> None:
             )
 
 
-def roles(values: pa.Array, where: Where) -> list[Role]:
-    """Return the role of each row. Raises CorpusError for any other word, and for null."""
+def roles(values: pa.Array, name: str, where: Where) -> list[Role]:
+    """Return the role of each row of column `name`; CorpusError for any other word, and null."""
     found: list[Any] = plain(values).to_pylist()
     if not set(found) <= set(ROLES):
         position = next(n for n, value in enumerate(found) if value not in ROLES)
         said = "no role" if found[position] is None else f"the unknown role `{found[position]}`"
         raise CorpusError(
-            f"{where(position)} has {said} in column `{values_name(where)}`",
+            f"{where(position)} has {said} in column `{name}`",
             hint=f"every row must say one of {', '.join(ROLES)}",
         )
     return found
-
-
-def values_name(where: Where) -> str:
-    """Return the column that `where` speaks of."""
-    return str(getattr(where, "column", "role"))
 
 
 def controls(
@@ -106,14 +101,6 @@ def _control(span: Any, size: int) -> Control:
             f"start {start} and length {length} are not within its text of {size} characters"
         )
     return Control(start, length, float(factor))
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    found = plain_type(kind)
-    types = pa.types
-    return bool(
-        types.is_string(found) or types.is_large_string(found) or types.is_string_view(found)
-    )
 
 
 def _holds_controls(kind: pa.DataType) -> bool:

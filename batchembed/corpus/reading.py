@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from batchembed.corpus import ids, marks
 from batchembed.corpus.columns import Columns, choose, common_schema, mentioned
 from batchembed.corpus.delimited import Delimited
-from batchembed.corpus.files import CorpusFile
+from batchembed.corpus.files import CorpusFile, broken
 from batchembed.corpus.finding import find
 from batchembed.corpus.formats import Batch, Format, cuts
 from batchembed.corpus.ipc import Ipc
@@ -25,7 +25,7 @@ from batchembed.corpus.jsonl import JsonLines
 from batchembed.corpus.jsontypes import ContradictionError, merge
 from batchembed.corpus.parquet import Parquet
 from batchembed.corpus.settings import CorpusSettings
-from batchembed.corpus.texts import Texts
+from batchembed.corpus.texts import Texts, plain
 from batchembed.errors import CorpusError
 from batchembed.exchange import Control, Role
 
@@ -56,7 +56,7 @@ def scan(settings: CorpusSettings, *, scratch: Path | None = None) -> Corpus:
     reader = _format(files[0], settings, asked)
     schemas = [reader.schema(file) for file in files]
     if files[0].kind == "jsonl":
-        schemas = _merged(files, schemas)
+        schemas = _merged(files, schemas, asked)
     columns = choose(settings, files[0], schemas[0])
     schema = common_schema(files, schemas, columns, every=settings.keep is None)
     return Corpus(_Plan(files, settings, columns, schema, reader), scratch=scratch)
@@ -104,7 +104,7 @@ class Corpus:
         told = {
             "format": _FORMAT,
             "settings": asdict(self._plan.settings),
-            "files": [[file.place or file.path, file.bytes, file.mtime_ns] for file in self.files],
+            "files": [[*file.name(), file.bytes, file.mtime_ns] for file in self.files],
         }
         canonical = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
         return hashlib.blake2b(canonical, digest_size=16).hexdigest()
@@ -163,13 +163,23 @@ class Corpus:
         first = 0
         for number, file in enumerate(self.files):
             file.check_unchanged()
-            for batch in self._reader.batches(file, self._plan.schema, columns):
-                yield first, batch
-                first += batch.rows.num_rows
+            try:
+                for batch in self._reader.batches(file, self._plan.schema, columns):
+                    yield first, batch
+                    first += batch.rows.num_rows
+            except CorpusError:
+                file.check_unchanged()  # the better reason, if it is one
+                raise
             file.check_unchanged()
             if len(self._starts) == number + 1:
                 self._starts.append(first)
-            assert self._starts[number + 1] == first, "an unchanged file has as many rows as before"
+            if self._starts[number + 1] != first:
+                raise broken(
+                    file,
+                    f"it has {first - self._starts[number]:,} rows now and had "
+                    f"{self._starts[number + 1] - self._starts[number]:,} before",
+                    hint="it was written while the run was reading it: run the same command again",
+                )
 
     def _rows(self, batch: Batch, span: tuple[int, int], first: int) -> Rows:
         start, stop = span
@@ -181,7 +191,7 @@ class Corpus:
 
         if self._columns.role is not None:
             column = batch.rows.column(self._columns.role).slice(start, stop - start)
-            roles = marks.roles(column, where)
+            roles = marks.roles(column, self._columns.role, where)
         if self._columns.controls is not None:
             column = batch.rows.column(self._columns.controls).slice(start, stop - start)
             controls = marks.controls(column, texts, where)
@@ -192,7 +202,7 @@ class Corpus:
             position = int(pc.indices_nonzero(column.is_null())[0].as_py())
             raise CorpusError(
                 f"{self.where(first + position)} has no id in column `{self._columns.id}`",
-                hint="give every row an id, or leave `corpus.id` out: then the row number is the id",
+                hint="give every row an id, or leave `corpus.id` out: then the row number is it",
             )
         check.add(column, first)
 
@@ -204,8 +214,8 @@ class Corpus:
         values: dict[int, Any] = {}
         for first, batch in self._batches((self._columns.id,)):
             here = wanted[(wanted >= first) & (wanted < first + batch.rows.num_rows)]
-            column = batch.rows.column(self._columns.id)
-            values.update((row, column[row - first].as_py()) for row in here.tolist())
+            column = plain(batch.rows.column(self._columns.id))
+            values.update((row, column[row - first]) for row in here.tolist())
         error = ids.same(pairs, values, self.where)
         if error is not None:
             raise error
@@ -221,8 +231,13 @@ def _format(file: CorpusFile, settings: CorpusSettings, asked: Columns) -> Forma
     return Delimited(settings)
 
 
-def _merged(files: Sequence[CorpusFile], schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
-    """Return, for every file, the one schema that holds the values of all of them."""
+def _merged(
+    files: Sequence[CorpusFile], schemas: Sequence[pa.Schema], asked: Columns
+) -> list[pa.Schema]:
+    """Return, for every file, the one schema that holds the values of all of them.
+
+    Without a single row there are no columns either: those that the settings name are as good.
+    """
     types: dict[str, pa.DataType] = {}
     for file, schema in zip(files, schemas, strict=True):
         for field in schema:
@@ -235,4 +250,5 @@ def _merged(files: Sequence[CorpusFile], schemas: Sequence[pa.Schema]) -> list[p
                     hint="write the column with one kind of value, or leave it out of `keep` "
                     "under [corpus]",
                 ) from error
+    types = types or dict.fromkeys(asked.all(), pa.null())
     return [pa.schema(list(types.items()))] * len(files)

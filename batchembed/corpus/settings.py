@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CorpusSettings:
-    """Which files make up the corpus, and what their columns mean.
+    r"""Which files make up the corpus, and what their columns mean.
 
     `path` holds files, folders and globs, resolved in the order given. Exactly one of `text`
-    (a column) and `template` (`"{title}\\n\\n{body}"`, braces doubled to mean themselves) is
+    (a column) and `template` (`"{title}\n\n{body}"`, braces doubled to mean themselves) is
     set. `keep` None keeps every column. `encoding`, `delimiter` and `quote` are for CSV and TSV;
     an empty `quote` means that quotes are plain characters there.
     """

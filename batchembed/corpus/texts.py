@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from batchembed.corpus.columns import Columns
 from batchembed.corpus.files import CorpusFile
 from batchembed.corpus.formats import Batch
+from batchembed.corpus.sizes import value_bytes
 from batchembed.errors import CorpusError
 
 _types = pa.types
@@ -49,7 +50,7 @@ class Texts:
         """Return about how many bytes each row's text has, shape (n,)."""
         total = np.zeros(rows.num_rows, np.int64)
         for name in self._columns.text:
-            total += _bytes(rows.column(name))
+            total += value_bytes(rows.column(name))
         return total
 
     def render(self, batch: Batch, start: int, stop: int) -> list[str | None]:
@@ -74,7 +75,7 @@ class Texts:
     def _by_template(self, rows: pa.RecordBatch) -> list[str | None]:
         names = {name: f"c{number}" for number, name in enumerate(self._columns.text)}
         frame = pl.DataFrame(
-            [pl.Series(short, _words(rows.column(name))) for name, short in names.items()]
+            [pl.Series(short, _words(rows, name)) for name, short in names.items()]
         )
         joined = pl.concat_str(
             [
@@ -117,13 +118,15 @@ def plain(values: pa.Array) -> pa.Array:
     return values.cast(pa.string()) if _types.is_null(values.type) else values
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return (
-        _types.is_string(kind)
-        or _types.is_large_string(kind)
-        or _types.is_string_view(kind)
-        or _types.is_null(kind)
+def is_string(kind: pa.DataType) -> bool:
+    """Return whether values of this (plain) type are strings."""
+    return bool(
+        _types.is_string(kind) or _types.is_large_string(kind) or _types.is_string_view(kind)
     )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return is_string(kind) or bool(_types.is_null(kind))
 
 
 def _in_words(kind: pa.DataType) -> Callable[[Any], str] | None:
@@ -146,16 +149,21 @@ def _iso(date: Any) -> str:
     return str(date.isoformat())
 
 
-def _words(values: pa.Array) -> Any:
+def _words(rows: pa.RecordBatch, name: str) -> pl.Series:
     """Return a column as strings."""
-    found = plain(values)
+    found = plain(rows.column(name))
     if _is_text(found.type):
         return pl.Series(pl.from_arrow(found))
     word = _in_words(found.type)
     assert word is not None, "checked when the corpus was scanned"
-    return pl.Series(
-        [None if value is None else word(value) for value in found.to_pylist()], dtype=pl.String
-    )
+    try:
+        words = [None if value is None else word(value) for value in found.to_pylist()]
+    except (OverflowError, ValueError) as error:
+        raise CorpusError(
+            f"column `{name}` holds a date that the template cannot write: {error}",
+            hint="dates go from year 1 to year 9999; write others as text in the corpus",
+        ) from error
+    return pl.Series(words, dtype=pl.String)
 
 
 def _word(value: Any) -> str:
@@ -164,19 +172,3 @@ def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else repr(value)
-
-
-def _bytes(values: pa.Array) -> NDArray[np.int64]:
-    """Return the bytes of each string, 0 for null; 8 for every value of another type."""
-    if isinstance(values, pa.ExtensionArray):
-        values = values.storage
-    if _types.is_dictionary(values.type):
-        found = pc.take(pa.array(_bytes(values.dictionary)), values.indices)
-    elif _types.is_string_view(values.type):
-        found = pl.Series(pl.from_arrow(values)).str.len_bytes().cast(pl.Int64).to_arrow()
-    elif _is_text(values.type) and not _types.is_null(values.type):
-        found = pc.binary_length(values)
-    else:
-        return np.full(len(values), 8, np.int64)
-    sizes: NDArray[np.int64] = pc.fill_null(found.cast(pa.int64()), 0).to_numpy()
-    return sizes

@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 
 from batchembed import providers
 from batchembed.clock import Clock
-from batchembed.embed import Feed, Loop, Rules
+from batchembed.embed import Feed, Kept, Loop, Rules
 from batchembed.errors import NotFinishedError
-from batchembed.exchange import Limits
+from batchembed.exchange import Limits, Request
 from batchembed.interrupts import drain_on_signal
 from batchembed.job import Job
-from batchembed.ledger import Ledger
 from batchembed.monitor import Monitor
 from batchembed.pacing import Pacer, Rates
 from batchembed.spec import Spec
@@ -27,10 +26,11 @@ class Plant:
 
     spec: Spec
     key: str | None
-    ledger: Ledger
+    ledger: Kept
     monitor: Monitor
     clock: Clock
     most_rejects: int
+    dimensions: int | None = None
 
 
 def limits(job: Job, spec: Spec) -> Limits:
@@ -54,27 +54,40 @@ def embed(job: Job, feed: Feed, plant: Plant) -> None:
 
 
 async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
-    bounds, spec, ledger = limits(job, plant.spec), plant.spec, plant.ledger
+    bounds, spec = limits(job, plant.spec), plant.spec
     provider = providers.open_provider(spec, _access(job, bounds), key=plant.key, clock=plant.clock)
     rates = Rates(bounds.requests_per_minute, bounds.tokens_per_minute)
     pacer = Pacer(rates, plant.clock, rng=random.Random())  # noqa: S311 - jitter, no secret
     rules = Rules(
         concurrency=bounds.concurrency,
         normalize=spec.normalize,
-        dimensions=spec.dimensions or ledger.dimensions,
+        dimensions=spec.dimensions or plant.dimensions,
         patience=job.limits.patience,
         most_rejects=plant.most_rejects,
     )
-    loop = Loop(provider, pacer, ledger, plant.monitor, rules)
+    loop = Loop(provider, pacer, plant.ledger, plant.monitor, rules)
     try:
         with drain_on_signal(loop), _deadline(loop, job.limits.deadline), _beating(plant.monitor):
             await loop.run(feed)
     finally:
         await provider.close()
         plant.monitor.summary.waited = pacer.waited
-        ledger.close()
     if loop.ending is not None:
         raise loop.ending
+
+
+@dataclass(frozen=True, slots=True)
+class Few:
+    """A feed of requests that are there already."""
+
+    requests: list[Request]
+
+    def upcoming(self) -> Iterator[list[Request]]:
+        """Yield them at once."""
+        yield self.requests
+
+    def tighten(self, texts_per_request: int) -> None:
+        """Do nothing: every request is of one text."""
 
 
 def _access(job: Job, bounds: Limits) -> providers.Access:

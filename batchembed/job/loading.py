@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -34,13 +35,19 @@ def load(path: str | Path, *, overrides: Sequence[str] = (), out: str | None = N
     return from_dict(settings, where=str(path))
 
 
-def from_dict(settings: Mapping[str, Any], *, where: str) -> Job:
+def from_dict(settings: Mapping[str, Any], *, where: str, overrides: Sequence[str] = ()) -> Job:
     """Return the job of tables of settings, as a TOML file would hold them.
 
-    `where` says in error messages where they come from. Raises JobError that lists every mistake.
+    `where` says in error messages where they come from; `overrides` are as for `load`. Raises
+    JobError that lists every mistake.
     """
     if not isinstance(settings, Mapping):
         raise JobError(f"{where}: a job is a table of tables, not a {type(settings).__name__}")
+    if overrides:
+        changed = copy.deepcopy(dict(settings))
+        for override in overrides:
+            _override(changed, override)
+        settings = changed
     errors: list[ErrorDetails] = []
     try:
         secrets.refuse_keys(settings, where=where)
@@ -111,12 +118,13 @@ def _override(settings: dict[str, Any], override: str) -> None:
     """Put one `table.key=value` into `settings`."""
     name, equals, text = override.partition("=")
     path = [step.strip() for step in name.split(".")]
+    said = "…" if secrets.looks_like_key(override) else mistakes.dotted(path)
     if not equals or len(path) < 2 or not all(path):  # noqa: PLR2004 (a table and a key)
         raise JobError(
-            f"`--set {mistakes.dotted(path)}` is not an override",
+            f"`--set {said}` is not an override",
             hint="--set table.key=value, such as --set limits.max_cost=5",
         )
-    _put(settings, path, _read(mistakes.dotted(path), text.strip()))
+    _put(settings, path, _read(said, text.strip()))
 
 
 def _read(name: str, text: str) -> Any:

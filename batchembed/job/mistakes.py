@@ -84,6 +84,7 @@ def _line(error: ErrorDetails) -> str:
         why = str(context["error"])
     else:
         why = _WORDS.get(kind, error["msg"]).format_map(context)
+    why = why.replace("'", '"') if kind == "literal_error" else why
     if path[:1] == ("access",):  # what stands there by mistake may be the key itself
         return f"`{dotted(path)}` {why}"
     return f"`{dotted(path)}` is `{shown(given)}`: {why}"

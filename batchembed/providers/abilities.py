@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from batchembed.errors import JobError
 from batchembed.exchange import ROLES, Role
-from batchembed.providers.catalogue import STATIC_MODEL, info
+from batchembed.providers.catalogue import STATIC_DIMENSIONS, STATIC_MODEL, info
 from batchembed.spec import Spec
 
 _ALEPH_ALPHA_ONLY = (
@@ -111,6 +111,11 @@ def _check_local(spec: Spec) -> None:
         )
     if not _is_embedded(spec):
         return
+    if spec.dimensions is not None and spec.dimensions > STATIC_DIMENSIONS:
+        raise JobError(
+            f"dimensions `{spec.dimensions}` cannot be had from the embedded model",
+            hint=f"set 1 to {STATIC_DIMENSIONS}, or leave it out",
+        )
     if spec.prefixes:
         raise JobError("the embedded model has one space and no prefixes", hint="leave them out")
     if not spec.normalize:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from batchembed.errors import JobError
 
-STATIC_MODEL = "batchembed-static-v1"
+STATIC_MODEL = "batchembed-static-en-1"
+STATIC_DIMENSIONS = 256
 ALEPH_ALPHA_URL = "https://api.aleph-alpha.com"
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -41,7 +42,7 @@ _KNOWN = (
         roles="one space: document and query give the same vector as symmetric",
         controls=True,
         limits="none",
-        note="no key, no network; another name loads it with sentence-transformers",
+        note="English; no key, no network; another name loads it with sentence-transformers",
     ),
     ProviderInfo(
         name="aleph-alpha",

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Mapping
 from email.utils import format_datetime
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 
 import aiohttp
 from multidict import CIMultiDict
@@ -27,6 +26,7 @@ from batchembed.exchange import (
 )
 from batchembed.providers.access import Access
 from batchembed.providers.redaction import Redactor
+from batchembed.version import VERSION
 
 CONNECT_SECONDS = 30.0
 UNKNOWN_DIMENSIONS = 8192
@@ -58,6 +58,7 @@ class HttpProvider:
         self._redactor = Redactor([key])
         self._clock = clock or SystemClock()
         self._authorization = {"Authorization": f"Bearer {carried(key)}"} if key else {}
+        self._urls: dict[tuple[object, ...], URL] = {}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=access.concurrency),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -65,7 +66,7 @@ class HttpProvider:
                 total=access.timeout, sock_connect=min(CONNECT_SECONDS, access.timeout)
             ),
             headers={
-                "User-Agent": f"batchembed/{_version()}",
+                "User-Agent": f"batchembed/{VERSION}",
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
                 "Content-Type": "application/json",
@@ -104,10 +105,9 @@ class HttpProvider:
         return getattr(spec, "dimensions", None)
 
     async def _exchange(self, call: Call, most: int) -> tuple[int, Mapping[str, str], bytes]:
-        url = URL(self._base + call.path, encoded=True)
         async with self._session.request(
             call.method,
-            url.with_query(call.query) if call.query else url,
+            self._url(call),
             data=call.body,
             headers={**call.headers, **self._authorization},
             allow_redirects=False,
@@ -115,6 +115,15 @@ class HttpProvider:
             good = answer.status == HTTPStatus.OK
             body = await _read(answer, most if good else ROOM, whole=good)
             return answer.status, self._dated(answer.headers), body
+
+    def _url(self, call: Call) -> URL:
+        """Return the address of a call; made once for each, as a job has one or two."""
+        told = (call.path, *call.query.items())
+        found = self._urls.get(told)
+        if found is None:
+            found = URL(self._base + call.path, encoded=True).with_query(call.query or None)
+            self._urls[told] = found
+        return found
 
     def _dated(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Return the headers with a `date`, by which a dialect reads a Retry-After date."""
@@ -200,8 +209,9 @@ def _certificate_trouble(error: BaseException) -> str | None:
         return cause.verify_message or "certificate verify failed"
     if isinstance(cause, ssl.CertificateError):
         return str(cause)
-    if isinstance(cause, ssl.SSLError) and any(w in (cause.reason or "") for w in _TLS_SETUP):
-        return f"TLS failed: {cause.reason}"
+    reason = str(getattr(cause, "reason", None) or "")
+    if isinstance(cause, ssl.SSLError) and any(words in reason for words in _TLS_SETUP):
+        return f"TLS failed: {reason}"
     return None
 
 
@@ -209,10 +219,3 @@ def _cause(error: BaseException) -> str:
     cause = getattr(error, "os_error", None) or error
     words = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     return str(words)
-
-
-def _version() -> str:
-    try:
-        return version("batchembed")
-    except PackageNotFoundError:
-        return "unknown"

@@ -81,13 +81,24 @@ def indexed(data: Any, n: int, body: bytes) -> Vectors:
     what was asked for. A single answer may lack its index: it has only one order.
     """
     _counted(data, n)
-    vectors: Vectors | None = None
+    with np.errstate(over="ignore"):
+        vectors, arrays = _placed(data, n)
+    _flat(body, 1 + len(arrays), *arrays)
+    return vectors
+
+
+def _placed(data: Any, n: int) -> tuple[Vectors, list[Any]]:
+    """Return the vectors at their indices, and those entries that were arrays of numbers.
+
+    Each row is written to its place at once, while it is still in the processor's cache.
+    """
+    vectors: Vectors = np.empty((n, 0), dtype=np.float32)
     seen = bytearray(n)
-    arrays = 1
+    arrays = []
     for entry in data:
         if not isinstance(entry, simdjson.Object):
             raise AnswerError("an entry of `data` is not an object")
-        position = _position(entry, n)
+        position = _position(entry.get("index"), n)
         if seen[position]:
             raise AnswerError(f"the index {position} comes twice")
         seen[position] = 1
@@ -96,17 +107,14 @@ def indexed(data: Any, n: int, body: bytes) -> Vectors:
             row: Row = _decoded(values)
         else:
             row = _numbers(values)
-            arrays += 1
-        if vectors is None:
+            arrays.append(values)
+        width = vectors.shape[1]
+        if width == 0:
             vectors = np.empty((n, row.size), dtype=np.float32)
-        if row.size != vectors.shape[1]:
-            raise AnswerError(f"the vectors have {vectors.shape[1]} and {row.size} dimensions")
-        with np.errstate(over="ignore", invalid="ignore"):
-            vectors[position] = row
-    if vectors is None:
-        raise AnswerError("the answer holds no vector")
-    _flat(body, arrays, *([entry.get("embedding") for entry in data] if arrays > 1 else ()))
-    return vectors
+        elif row.size != width:
+            raise AnswerError(f"the vectors have {width} and {row.size} dimensions")
+        vectors[position] = row
+    return vectors, arrays
 
 
 def _counted(rows: Any, n: int) -> None:
@@ -116,13 +124,12 @@ def _counted(rows: Any, n: int) -> None:
         raise AnswerError(f"asked for {n} vectors, got {len(rows)}")
 
 
-def _position(entry: Any, n: int) -> int:
-    found = entry.get("index")
+def _position(found: Any, n: int) -> int:
+    if type(found) is int and 0 <= found < n:
+        return found
     if found is None and n == 1:
         return 0
-    if type(found) is not int or not 0 <= found < n:
-        raise AnswerError(f"the index {str(found)[:20]} is none of 0 to {n - 1}")
-    return found
+    raise AnswerError(f"the index {str(found)[:20]} is none of 0 to {n - 1}")
 
 
 def _numbers(values: Any) -> NDArray[np.float64]:

@@ -17,13 +17,15 @@ panels the order is circular, (i, i), (i, i + 1), ...: every row's threshold tig
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchembed.similarity import crew
 from batchembed.similarity.vectors import Survey, Vectors
 
 # Vectors this near to length 1 are multiplied as they are: the bound allows for it.
@@ -38,6 +40,7 @@ class Grid:
     stripe: int = 512
     budget: int = 512 << 20
     hits: int = 1 << 20
+    threads: int = field(default_factory=crew.available)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class Side:
         bytes_of_tile = grid.tile * max(1, vectors.dimensions) * 4 * (2 if unit else 1)
         self.panel = max(1, grid.budget // bytes_of_tile // 2)
         self._kept: OrderedDict[int, Tile] = OrderedDict()
+        self._lock = threading.Lock()
 
     @classmethod
     def of(cls, vectors: Vectors, found: Survey, *, unit: bool, grid: Grid) -> Side:
@@ -101,13 +105,14 @@ class Side:
 
     def __getitem__(self, number: int) -> Tile:
         """Return a tile, from memory where it is still there."""
-        if number in self._kept:
-            self._kept.move_to_end(number)
-            return self._kept[number]
-        while len(self._kept) >= 2 * self.panel:
-            self._kept.popitem(last=False)
-        tile = self._kept[number] = self._read(number)
-        return tile
+        with self._lock:
+            if number in self._kept:
+                self._kept.move_to_end(number)
+                return self._kept[number]
+            while len(self._kept) >= 2 * self.panel:
+                self._kept.popitem(last=False)
+            tile = self._kept[number] = self._read(number)
+            return tile
 
     def _read(self, number: int) -> Tile:
         start = number * self.tile
@@ -127,7 +132,7 @@ def read_rows(vectors: Vectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         start = int(rows[done])
         stop = int(np.searchsorted(rows, start + max(1024, rows.size)))
         block, _ = vectors.read(start, int(rows[stop - 1]) + 1)
-        if done == 0 and len(block) == rows.size:
+        if stop - done == len(block) == rows.size:
             return np.ascontiguousarray(block, np.float32)
         out[done:stop] = block[rows[done:stop] - start]
         done = stop

@@ -82,7 +82,7 @@ class _Work:
     def check_range(self) -> None:
         """Raise JobError where a dot product could be too large for what is written."""
         greatest = self.left[1].longest * self.other[1].longest
-        if not self.cosine and greatest >= np.finfo(self.settings.dtype).max:
+        if not self.cosine and greatest >= float(np.finfo(self.settings.dtype).max):
             raise JobError(
                 f"dot products of these vectors reach {greatest:.2g}, "
                 f"too large for `{self.settings.dtype}`",

@@ -50,11 +50,12 @@ class DenseScores:
         """Yield the rows in corpus order; the schema says whether scores are 16 or 32 bits."""
         kind = schema.field("scores").type
         value = np.dtype(kind.value_type.to_pandas_dtype())
+        names = self.left.vectors.ids
         scores = np.zeros((self.height, self.right.rows.size), np.float32)
         for number in range(self.left.tiles):
             count = self.left.length(number)
             self._fill(number, scores)
-            ids = self.left.vectors.ids.slice(number * self.height, count)
+            ids = names.slice(number * self.height, count)
             lists = self._lists(number, scores[:count].astype(value, copy=False), kind)
             yield pa.record_batch([ids, lists], schema=schema)
             self.meter.add(count * int(self.right.rows.size))

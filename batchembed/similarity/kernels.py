@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchembed.similarity import crew
 from batchembed.similarity.blocks import UNIT_TOLERANCE, Side, Tile
 
 Floats = NDArray[np.float32]
@@ -14,6 +16,16 @@ Positions = NDArray[np.int64]
 
 _ROUNDING = 2.0**-24
 _EXACT_VALUES = 1 << 15
+_FEW = 64
+
+
+class Buffers(threading.local):
+    """One block's scores and two masks over it, for each thread its own."""
+
+    def __init__(self, size: int) -> None:
+        self.scores = np.empty(size, np.float32)
+        self.passed = np.empty(size, np.bool_)
+        self.other = np.empty(size, np.bool_)
 
 
 def slack(dimensions: int) -> float:
@@ -40,6 +52,24 @@ def stripes(left: Tile, right: Tile, height: int, out: Floats) -> Iterator[tuple
         yield start, scores
 
 
+def above(scores: Floats, rows: Floats, columns: Floats | None, buffers: Buffers) -> Positions:
+    """Return flat places, ascending, with all scores above their row's or column's floor.
+
+    One comparison with the lowest floor is by far the cheapest, and lets through what is a
+    little lower. Where that is more than a few, each score meets its own floors.
+    """
+    lowest = rows.min() if columns is None else min(rows.min(), columns.min())
+    passed = buffers.passed[: scores.size].reshape(scores.shape)
+    np.greater(scores, lowest, out=passed)
+    if np.count_nonzero(passed) > scores.size // _FEW:
+        np.greater(scores, rows[:, None], out=passed)
+        if columns is not None:
+            other = buffers.other[: scores.size].reshape(scores.shape)
+            np.greater(scores, columns, out=other)
+            np.logical_or(passed, other, out=passed)
+    return np.flatnonzero(passed)
+
+
 def exact(left: Tile, right: Tile, rows: Positions, columns: Positions, *, cosine: bool) -> Floats:
     """Return the written score of pairs of the two tiles' rows, shape (n,).
 
@@ -50,8 +80,8 @@ def exact(left: Tile, right: Tile, rows: Positions, columns: Positions, *, cosin
     step = max(1, _EXACT_VALUES // max(1, left.raw.shape[1]))
     for start in range(0, rows.size, step):
         part = slice(start, start + step)
-        a = left.raw[rows[part]].astype(np.float64)
-        b = right.raw[columns[part]].astype(np.float64)
+        a = left.raw.take(rows[part], axis=0).astype(np.float64)
+        b = right.raw.take(columns[part], axis=0).astype(np.float64)
         np.einsum("ij,ij->i", a, b, out=scores[part])
     if cosine:
         scores /= np.sqrt(left.squares[rows] * right.squares[columns])
@@ -59,17 +89,23 @@ def exact(left: Tile, right: Tile, rows: Positions, columns: Positions, *, cosin
     return scores.astype(np.float32)
 
 
-def exact_between(left: Side, right: Side, rows: Positions, columns: Positions) -> Floats:
+def exact_between(
+    left: Side, right: Side, rows: Positions, columns: Positions, *, threads: int = 1
+) -> Floats:
     """Return the written scores of pairs of positions on two sides, tile by tile of the right."""
     blocks = (columns // right.tile) * max(1, left.tiles) + rows // left.tile
     order = np.argsort(blocks, kind="stable")
-    numbers, starts = np.unique(blocks[order], return_index=True)
+    starts = np.flatnonzero(np.diff(blocks[order], prepend=-1))
     scores = np.empty(rows.size, np.float32)
-    for number, chosen in zip(numbers, np.split(order, starts[1:]), strict=False):
-        a, b = left[int(number % left.tiles)], right[int(number // left.tiles)]
+
+    def score(chosen: Positions) -> None:
+        number = int(blocks[chosen[0]])
+        a, b = left[number % left.tiles], right[number // left.tiles]
         scores[chosen] = exact(
             a, b, rows[chosen] - a.start, columns[chosen] - b.start, cosine=left.unit
         )
+
+    crew.each(score, iter(np.split(order, starts[1:]) if rows.size else []), threads)
     return scores
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchembed.errors import JobError
-from batchembed.similarity import kernels
+from batchembed.similarity import crew, kernels
 from batchembed.similarity.blocks import Grid, Side, Tile, one_way_order, symmetric_order
 from batchembed.similarity.kernels import Floats, Positions
 from batchembed.similarity.pools import EMPTY, Keys, Pool
@@ -43,9 +43,7 @@ class Search:
         others = self.right.rows.size - self.symmetric
         self.k, self.grid = min(k, others), grid
         self.meter = Meter(progress, self._total())
-        self._scores = np.empty(grid.stripe * grid.tile, np.float32)
-        self._passed = np.empty(grid.stripe * grid.tile, np.bool_)
-        self._other = np.empty(grid.stripe * grid.tile, np.bool_)
+        self._buffers = kernels.Buffers(grid.stripe * grid.tile)
         self._pools: dict[int, Pool] = {}
 
     def run(self) -> Keys:
@@ -55,8 +53,7 @@ class Search:
             return best
         for panel, pairs in self._order():
             self._pools |= {number: self._pool(number) for number in panel}
-            for i, j in pairs:
-                self._read(i, j)
+            crew.each(self._read, pairs, self.grid.threads)
             self._settle(panel, best)
         return best
 
@@ -87,16 +84,17 @@ class Search:
             ),
         )
 
-    def _read(self, i: int, j: int) -> None:
+    def _read(self, pair: tuple[int, int]) -> None:
+        i, j = pair
         a, b = self.left[i], self.right[j]
         own = self.symmetric and i == j
-        for start, scores in kernels.stripes(a, b, self.grid.stripe, self._scores):
+        for start, scores in kernels.stripes(a, b, self.grid.stripe, self._buffers.scores):
             if own:
                 across = np.arange(len(scores))
                 scores[across, start + across] = -np.inf
             if own or (j == 0 and not self.symmetric):
                 self._pools[i].seed(start, scores)
-            self._gather((i, j), (a, b), start, scores)
+            self._gather(pair, (a, b), start, scores)
         self.meter.add(len(a) * len(b))
 
     def _gather(
@@ -106,13 +104,8 @@ class Search:
         (i, j), (a, b) = numbers, tiles
         both = self.symmetric and i != j
         floor = self._pools[i].floor[start : start + len(scores)]
-        passed = self._passed[: scores.size].reshape(scores.shape)
-        np.greater(scores, floor[:, None], out=passed)
-        if both:
-            other = self._other[: scores.size].reshape(scores.shape)
-            np.greater(scores, self._pools[j].floor, out=other)
-            np.logical_or(passed, other, out=passed)
-        flat = np.flatnonzero(passed)
+        column_floor = self._pools[j].floor if both else None
+        flat = kernels.above(scores, floor, column_floor, self._buffers)
         rows, columns = np.divmod(flat, len(b))
         values = scores.ravel()[flat]
         mine = values > floor[rows]
@@ -132,7 +125,11 @@ class Search:
                 found[0] + n * self.left.tile for n, found in zip(numbers, entries, strict=True)
             ]
             scores = kernels.exact_between(
-                self.left, self.right, np.concatenate(rows), np.concatenate([e[1] for e in entries])
+                self.left,
+                self.right,
+                np.concatenate(rows),
+                np.concatenate([found[1] for found in entries]),
+                threads=self.grid.threads,
             )
             parts = np.split(scores, np.cumsum([len(found) for found in rows])[:-1])
             for number, part in zip(numbers, parts, strict=True):
@@ -166,6 +163,10 @@ class Joined:
     def _expand(self, positions: Positions) -> tuple[NDArray[np.int64], Positions, Floats]:
         groups = self.left.of[positions]
         keys = self.best[groups]
+        if self._most() == 1:
+            found = (keys != EMPTY).sum(axis=1)
+            scores, members = kernels.from_keys(keys[keys != EMPTY])
+            return found, members, scores
         rows = np.repeat(np.arange(positions.size), keys.shape[1]).reshape(keys.shape)
         there = keys != EMPTY
         scores, found = kernels.from_keys(keys[there])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from batchembed.similarity.kernels import Floats, Positions
 from batchembed.similarity.neighbors import Joined
 from batchembed.similarity.vectors import Survey, Surveyed, Vectors
+from batchembed.version import VERSION
 
 METADATA_KEY = b"batchembed"
 PAIRS_IN_BATCH = 1 << 16
@@ -30,7 +30,7 @@ def metadata(told: dict[str, Any], left: Survey, right: Survey | None) -> dict[b
     told = told | {
         "rows": {name: side.kept.size + side.null + side.zero for name, side in sides.items()},
         "left_out": {name: {"null": s.null, "zero": s.zero} for name, s in sides.items()},
-        "batchembed": version("batchembed"),
+        "batchembed": VERSION,
     }
     return {METADATA_KEY: json.dumps(told, sort_keys=True, ensure_ascii=False).encode()}
 
@@ -59,8 +59,8 @@ def neighbors_batches(
     schema: pa.Schema, joined: Joined, left: Surveyed, right: Surveyed
 ) -> Iterator[pa.RecordBatch]:
     """Yield one row for each row of the left side, in corpus order."""
-    ids, kept = left[0].ids, left[1].kept
-    step = _fitting(right[0].ids, max(1, _NEIGHBORS_IN_BATCH // joined.k), joined.k)
+    ids, kept, others = left[0].ids, left[1].kept, right[0].ids
+    step = _fitting(others, max(1, _NEIGHBORS_IN_BATCH // joined.k), joined.k)
     for start in range(0, len(ids), step):
         part = ids.slice(start, step)
         low, high = np.searchsorted(kept, (start, start + len(part)))
@@ -71,7 +71,7 @@ def neighbors_batches(
         there[kept[low:high] - start] = True
         counts = np.zeros(len(part), np.int64)
         counts[there] = _joined([counts for counts, _, _ in found])
-        neighbors = [right[0].ids.take(pa.array(rows)), pa.array(scores)]
+        neighbors = [others.take(pa.array(rows)), pa.array(scores)]
         lists = _lists(schema.field("neighbors").type, counts, there, neighbors)
         yield pa.record_batch([part, lists], schema=schema)
 
@@ -97,9 +97,10 @@ def pairs_batches(
     schema: pa.Schema, found: Iterable[Pairs], left: Vectors, right: Vectors
 ) -> Iterator[pa.RecordBatch]:
     """Yield pairs of rows in the order found, a fixed number a batch."""
-    size = min(_fitting(ids, PAIRS_IN_BATCH, 1) for ids in (left.ids, right.ids))
+    names = left.ids, right.ids
+    size = min(_fitting(ids, PAIRS_IN_BATCH, 1) for ids in names)
     for rows, columns, scores in _even(found, size):
-        ids = [left.ids.take(pa.array(rows)), right.ids.take(pa.array(columns))]
+        ids = [names[0].take(pa.array(rows)), names[1].take(pa.array(columns))]
         yield pa.record_batch([*ids, pa.array(scores)], schema=schema)
 
 

@@ -43,8 +43,7 @@ class PairSearch:
         lengths = 1.0 if left.unit else left.longest * self.right.longest
         bound = kernels.slack(left.vectors.dimensions) * lengths + _TINY
         self.floor = np.nextafter(np.float32(min_score - bound), np.float32(-np.inf))
-        self._scores = np.empty(grid.stripe * grid.tile, np.float32)
-        self._passed = np.empty(grid.stripe * grid.tile, np.bool_)
+        self._buffers = kernels.Buffers(grid.stripe * grid.tile)
 
     def run(self) -> Iterator[Pairs]:
         """Yield (left rows, right rows, scores), ascending by left row, then right row."""
@@ -87,7 +86,7 @@ class PairSearch:
             a = self.left[i]
             low, high = max(start - a.start, 0), min(stop - a.start, len(a))
             for first, scores in kernels.stripes(
-                a.part(low, high), b, self.grid.stripe, self._scores
+                a.part(low, high), b, self.grid.stripe, self._buffers.scores
             ):
                 rows, columns = self._hits(scores)
                 rows += low + first
@@ -97,7 +96,7 @@ class PairSearch:
                 yield self._exact((a, b), rows, columns)
 
     def _hits(self, scores: Floats) -> tuple[Positions, Positions]:
-        passed: NDArray[np.bool_] = self._passed[: scores.size].reshape(scores.shape)
+        passed: NDArray[np.bool_] = self._buffers.passed[: scores.size].reshape(scores.shape)
         np.greater(scores, self.floor, out=passed)
         return np.divmod(np.flatnonzero(passed), scores.shape[1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -138,9 +139,11 @@ class Meter:
     def __init__(self, progress: Progress | None, total: int) -> None:
         self.done, self.total = 0, total
         self._progress = progress
+        self._lock = threading.Lock()
 
     def add(self, scores: int) -> None:
-        """Count `scores` more."""
-        self.done += scores
-        if self._progress is not None:
-            self._progress(self.done, self.total)
+        """Count `scores` more; from whatever thread, one at a time."""
+        with self._lock:
+            self.done += scores
+            if self._progress is not None:
+                self._progress(self.done, self.total)

@@ -1,0 +1,1 @@
+"""The steps of making the embedded default model."""

@@ -7,17 +7,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from default_model.teacher import DIMENSIONS, FloatArray, teacher_folder
 from model2vec.distill import distill
 from tokenizers import Tokenizer
 
+from default_model.teacher import DIMENSIONS, FloatArray, teacher_folder
+
 UNKNOWN = "[UNK]"
 MARKERS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
+SYMBOLS = {
+    "type": "Split",
+    "pattern": {"Regex": r"\p{So}|\p{Sk}"},
+    "behavior": "Isolated",
+    "invert": False,
+}
 
 
 @dataclass(frozen=True)
 class TokenLists:
-    """The known tokens of many texts, laid end to end: text i has ids[starts[i] : starts[i + 1]]."""
+    """The known tokens of many texts, end to end: text i has ids[starts[i]:starts[i + 1]]."""
 
     ids: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
@@ -28,10 +35,12 @@ class TokenLists:
 
 
 def distilled_vectors() -> tuple[FloatArray, Tokenizer]:
-    """Return the teacher's vector of every token, (tokens, 384), and the tokenizer that numbers them.
+    """Return a vector for every token, (tokens, 384), and the tokenizer that numbers them.
 
     The vectors carry model2vec's default weights (SIF over the rank of the token). The tokenizer
-    knows no special tokens, so that a text that says `[SEP]` is a text that says `[SEP]`.
+    knows no special tokens, so that a text that says `[SEP]` is a text that says `[SEP]`. Unlike
+    the teacher's it sets emoji and other symbols apart, so that they do not hide the word they
+    stand at.
     """
     static = distill(str(teacher_folder()), pca_dims=DIMENSIONS, quantize_to="float32")
     vectors = np.asarray(static.embedding, np.float32)
@@ -40,6 +49,7 @@ def distilled_vectors() -> tuple[FloatArray, Tokenizer]:
     tokens = sorted(old, key=lambda token: old[token])
     made["model"] |= {"vocab": {token: i for i, token in enumerate(tokens)}, "unk_token": UNKNOWN}
     made |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    made["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [made["pre_tokenizer"], SYMBOLS]}
     vectors = vectors[[old[token] for token in tokens]]
     vectors[tokens.index(UNKNOWN)] = 0
     return vectors, Tokenizer.from_str(json.dumps(made))

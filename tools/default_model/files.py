@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from default_model.teacher import TEACHER, FloatArray
 from tokenizers import Tokenizer
+
+from default_model.teacher import TEACHER, FloatArray
 
 NAME = "batchembed-static-en-1"
 VERSION = "1"
@@ -19,7 +20,7 @@ ALLOWED = 9_000_000  # bytes, all files together
 
 
 def quantise(tokens: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArray]:
-    """Return int8 rows (tokens, d) and float32 scales (tokens,): row * scale is nearly the vector."""
+    """Return int8 rows (tokens, d) and float32 scales (tokens,) whose product is near `tokens`."""
     scales = np.abs(tokens).max(axis=1) / np.float32(LARGEST)
     safe = np.where(scales > 0, scales, 1)[:, None]
     return np.rint(tokens / safe).astype(np.int8), scales.astype(np.float32)

@@ -19,6 +19,7 @@ TEACHER = "all-MiniLM-L6-v2"
 DIMENSIONS = 384
 LONGEST = 256  # tokens; what the teacher was published with
 TOKENS_A_BATCH = 2048
+TOLD_EVERY = 10_000  # texts
 
 
 def teacher_folder() -> Path:
@@ -57,7 +58,8 @@ def teacher_vectors(texts: list[str], cache: Path) -> FloatArray:
         np.save(partial, compute_vectors(texts).astype(np.float16))
         partial.replace(path)
     vectors: FloatArray = np.load(path).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 def compute_vectors(texts: list[str]) -> FloatArray:
@@ -74,19 +76,19 @@ def compute_vectors(texts: list[str]) -> FloatArray:
         rows = rows[: max(8, TOKENS_A_BATCH // len(ids[rows[0]]))]
         vectors[rows] = _forward(model, [ids[row] for row in rows])
         done += len(rows)
-        if done - told >= 10_000:
+        if done - told >= TOLD_EVERY:
             told = done
             print(f"teacher: {done:,} texts, {done / (time.perf_counter() - begun):,.0f}/s")
     return vectors
 
 
-@torch.inference_mode()
 def _forward(model: torch.nn.Module, ids: list[list[int]]) -> FloatArray:
     """Return the mean-pooled, L2-normalised output (len(ids), 384) of token lists `ids`."""
     lengths = torch.tensor([len(row) for row in ids])
     padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in ids], batch_first=True)
     mask = (torch.arange(padded.shape[1])[None, :] < lengths[:, None]).long()
-    hidden = model(input_ids=padded, attention_mask=mask).last_hidden_state.float()
+    with torch.inference_mode():
+        hidden = model(input_ids=padded, attention_mask=mask).last_hidden_state.float()
     pooled = (hidden * mask[:, :, None]).sum(1) / lengths[:, None]
     result: FloatArray = torch.nn.functional.normalize(pooled, dim=1).numpy()
     return result

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
+
 from default_model.distil import TokenLists
 from default_model.teacher import FloatArray
 
 RIDGE = 1e-3
 RATE = 0.05  # of the root mean square of the token vectors
 BATCH = 1024
-PAIR_WEIGHT = 20.0
+PAIR_WEIGHT = 10.0
 SLICE = 16384
 
 
@@ -52,8 +53,8 @@ def train(
 ) -> FloatArray:
     """Return `tokens` (tokens, d) after one epoch of Adam against the teacher.
 
-    The loss of a batch is 1 - cosine to `target` (n, d), plus PAIR_WEIGHT times the mean squared difference
-    between the batch's pairwise dot products and those of `teacher` (n, 384).
+    The loss of a batch is 1 - cosine to `target` (n, d), plus PAIR_WEIGHT times the mean squared
+    difference between the batch's pairwise dot products and those of `teacher` (n, 384).
     """
     torch.manual_seed(seed)
     table = torch.nn.Parameter(torch.from_numpy(tokens.copy()))
@@ -71,7 +72,8 @@ def train(
         decay.step()
         if step % 40 == 0 or step == steps - 1:
             print(f"train: step {step + 1} of {steps}, loss {loss.item():.4f}")
-    return table.detach().numpy()
+    trained: FloatArray = table.detach().numpy()
+    return trained
 
 
 def batch_loss(sums: torch.Tensor, target: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,66 @@
+"""Embedding a few texts with the model of a run, outside of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from batchembed.clock import SystemClock
+from batchembed.engines import local
+from batchembed.exchange import Control, Keys, Reject, Request, Role, Vectors
+from batchembed.job import Job
+from batchembed.monitor import Monitor
+from batchembed.run import checked_spec, provider_key
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A text to embed, its role and its attention controls."""
+
+    text: str
+    role: Role
+    controls: tuple[Control, ...] = ()
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """A ledger for a few texts: vectors by their number."""
+
+    vectors: dict[int, Vectors] = field(default_factory=dict)
+
+    def append(self, keys: Keys, vectors: Vectors, **_: object) -> None:
+        """Keep vectors in memory; what they cost is nobody's business here."""
+        numbers = np.ascontiguousarray(keys).view("<u8")[:, 0].tolist()
+        self.vectors.update(zip(numbers, vectors, strict=True))
+
+    def reject(self, rejects: list[Reject]) -> None:
+        """Leave the number without a vector."""
+
+
+def embed_texts(
+    job: Job, asked: Sequence[Asked], environ: Mapping[str, str] | None
+) -> list[Vectors | None]:
+    """Return the vector of each text, shape (d,), None where there is none; each asked alone."""
+    spec = checked_spec(job)
+    gathered = _Gathered()
+    plant = local.Plant(
+        spec=spec,
+        key=provider_key(job, spec, environ or os.environ),
+        ledger=gathered,
+        monitor=Monitor("quiet"),
+        clock=SystemClock(),
+        most_rejects=len(asked),
+    )
+    requests = [_request(number, one) for number, one in enumerate(asked)]
+    local.embed(job, local.Few(requests), plant)
+    return [gathered.vectors.get(number) for number in range(len(asked))]
+
+
+def _request(number: int, one: Asked) -> Request:
+    """Return a request of one text whose key is its number."""
+    key = np.array([[number, 0]], "<u8").view(np.uint8)
+    controls = (one.controls,) if one.controls else None
+    return Request(key, (one.text,), one.role, controls, tokens=1 + len(one.text) // 4)

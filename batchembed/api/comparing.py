@@ -1,0 +1,83 @@
+"""Rows that lie near each other: `similarity` and `search`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchembed.api.asking import Asked, embed_texts
+from batchembed.errors import ActionNeededError, JobError
+from batchembed.exchange import Role
+from batchembed.job import load
+from batchembed.monitor import Monitor
+from batchembed.parts import Manifest, RunVectors
+from batchembed.similarity import Compared, SimilaritySettings, compare, nearest
+from batchembed.store import Store
+
+MATCHING: dict[str, Role] = {"symmetric": "symmetric", "query": "document"}
+"""The role to ask in, by the role of the run; "query" for documents and for mixed runs."""
+
+
+def similarity(
+    left: Path,
+    right: Path | None,
+    out: Path,
+    settings: SimilaritySettings,
+    *,
+    monitor: Monitor | None = None,
+) -> Compared:
+    """Compare a run with itself, or with another, into an Arrow file that appears when complete."""
+    mine = RunVectors(left)
+    theirs = None if right is None else RunVectors(right)
+    if theirs is not None:
+        check_same_space(mine.manifest, theirs.manifest)
+    monitor = monitor or Monitor("quiet")
+    monitor.phase("comparing", None, "scores")
+    folder = Store(out.absolute().parent)
+    with folder.create(out.name) as writer:
+        compared = compare(mine, theirs, settings, write=writer, progress=monitor.reach)
+        writer.commit()
+    monitor.close("compared", 0)
+    return compared
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A row near to what was searched: its id, its score, and its columns but the vector."""
+
+    row: int
+    id: Any
+    score: float
+    columns: dict[str, Any]
+
+
+def search(
+    path: Path, text: str, k: int = 10, *, environ: Mapping[str, str] | None = None
+) -> list[Hit]:
+    """Return the `k` rows of a run nearest to `text`, best first, by cosine."""
+    run = RunVectors(path)
+    job = load(path / "job.toml")
+    role: Role = MATCHING.get(run.role, "query")
+    vectors = embed_texts(job, [Asked(text, role)], environ)
+    if vectors[0] is None:
+        raise ActionNeededError(f"`{text}` could not be embedded", hint="try other words")
+    ids = run.ids
+    return [
+        Hit(row, ids[row].as_py(), score, run.row(row))
+        for row, score in nearest(run, vectors[0], k)
+    ]
+
+
+def check_same_space(left: Manifest, right: Manifest) -> None:
+    """Raise JobError when two runs' vectors come from different models: scores mean nothing."""
+    if left.identity["fingerprint"] == right.identity["fingerprint"]:
+        return
+    mine, theirs = left.identity["spec"], right.identity["spec"]
+    differing = sorted(n for n in mine | theirs if mine.get(n) != theirs.get(n))
+    told = ", ".join(f"{n} `{mine.get(n)}` and `{theirs.get(n)}`" for n in differing)
+    raise JobError(
+        f"the two runs have vectors of different specs: {told}",
+        hint="embed both with the same [model]; only `representation` may differ",
+    )

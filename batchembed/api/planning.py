@@ -1,0 +1,44 @@
+"""What a run would send and take: `plan`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from batchembed import corpus, directory, providers
+from batchembed.engines import local
+from batchembed.job import Job
+from batchembed.monitor import Monitor
+from batchembed.packing import Packer
+from batchembed.parts import read_manifest
+from batchembed.plan import Plan, count, space, time_under
+from batchembed.run import checked_spec, reading
+from batchembed.spec import Keyer
+from batchembed.store import Store
+from batchembed.survey import CorpusFeed, Survey
+
+
+def plan(job: Job, monitor: Monitor | None = None) -> Plan:
+    """Return what a run of `job` would send and take. Sends nothing and writes nothing."""
+    monitor = monitor or Monitor("quiet")
+    spec = checked_spec(job)
+    store = Store(Path(job.output.path))
+    found = Plan(provider=spec.provider, model=spec.name, disk_free=store.free_bytes())
+    with tempfile.TemporaryDirectory(prefix="batchembed-") as folder:
+        scratch = Path(folder)
+        rows = corpus.scan(job.corpus, scratch=scratch)
+        monitor.phase("reading", rows.rows_known)
+        survey = Survey(scratch)
+        survey.take(rows, Keyer(spec), reading(job), monitor.advance)
+        found.rows, found.unsendable = survey.total, survey.unsendable
+        ledger, _ = directory.open_ledger(store, read_manifest(store))
+        missing = ledger.missing(survey.keys(), scratch=scratch)
+        limits = local.limits(job, spec)
+        feed = CorpusFeed(rows, survey, missing, reading(job), Packer(limits))
+        count(found, missing, feed)
+    time_under(found, limits)
+    dimensions = ledger.dimensions or spec.dimensions
+    space(found, dimensions, 2 if job.output.dtype == "float16" else 4)
+    found.cost = 0.0 if spec.provider == "local" else None
+    monitor.close("planned", 0)
+    return found

@@ -1,0 +1,124 @@
+"""Whether a run is as promised: `verify`."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from batchembed import corpus
+from batchembed.api.asking import Asked, embed_texts
+from batchembed.errors import CorpusError, UsageError
+from batchembed.exchange import Vectors
+from batchembed.job import Job, load
+from batchembed.parts import Manifest, RunVectors, read_manifest
+from batchembed.run import checked_spec, reading
+from batchembed.spec import Keyer, unsendable
+from batchembed.store import Store
+from batchembed.survey import Survey
+from batchembed.verify import SAME, Verified, check_alignment, check_files, check_part, cosines
+
+Environ: TypeAlias = Mapping[str, str] | None
+
+
+def verify(path: Path, *, sample: int = 0, seed: int = 0, environ: Environ = None) -> Verified:
+    """Re-read a complete run and name what is not as promised.
+
+    With `sample`, so many random rows are embedded again, each alone, and compared.
+    """
+    store = Store(path)
+    manifest = _complete(store)
+    found = Verified()
+    whole = check_files(store, manifest, found)
+    for note in whole:
+        check_part(store, note, manifest, found)
+    job = load(store.path("job.toml"))
+    if len(whole) == len(manifest.parts):
+        _verify_alignment(job, store, manifest, found)
+        if sample:
+            _verify_sample(job, path, sample, found, rng=random.Random(seed), environ=environ)  # noqa: S311 - repeatable, no secret
+    return found
+
+
+def _complete(store: Store) -> Manifest:
+    manifest = read_manifest(store)
+    if manifest is None:
+        raise UsageError(
+            f"`{store.root}` is not a complete run: it has no manifest.json",
+            hint="finish it with `batchembed run`",
+        )
+    return manifest
+
+
+def _verify_alignment(job: Job, store: Store, manifest: Manifest, found: Verified) -> None:
+    """Compare every row's key with the corpus, if the corpus is still what was embedded."""
+    with tempfile.TemporaryDirectory(prefix="batchembed-") as folder:
+        try:
+            rows = corpus.scan(job.corpus, scratch=Path(folder))
+        except CorpusError as error:
+            found.ignored.append(f"the corpus, which cannot be read: {error.message}")
+            return
+        if rows.fingerprint() != manifest.corpus["fingerprint"]:
+            found.ignored.append("the corpus, which changed since")
+            return
+        survey = Survey(Path(folder))
+        survey.take(rows, Keyer(checked_spec(job)), reading(job), lambda _: None)
+        check_alignment(_batches(store, manifest), survey.keys(), found, rows.where)
+
+
+def _batches(store: Store, manifest: Manifest) -> Iterator[pa.RecordBatch]:
+    for note in manifest.parts:
+        with pa.memory_map(str(store.path(note.name))) as file:
+            reader = pa.ipc.open_file(file)
+            for number in range(reader.num_record_batches):
+                yield reader.get_batch(number)
+
+
+def _verify_sample(
+    job: Job, path: Path, sample: int, found: Verified, *, rng: random.Random, environ: Environ
+) -> None:
+    """Embed random rows again, each alone, and compare them with what was kept."""
+    run = RunVectors(path)
+    wanted = set(rng.sample(range(run.rows), min(sample, run.rows)))
+    chosen = list(_asked(job, wanted))
+    again = embed_texts(job, [asked for _, asked in chosen], environ)
+    pairs = []
+    for (row, _), vector in zip(chosen, again, strict=True):
+        kept, has = run.read(row, row + 1)
+        if has[0] and vector is not None:
+            pairs.append((kept[0], vector))
+        elif has[0]:
+            found.problems.append(f"row {row + 1} could not be embedded again")
+    _note_cosines(pairs, found)
+
+
+def _asked(job: Job, wanted: set[int]) -> Iterator[tuple[int, Asked]]:
+    """Yield (row, what was asked for it) for the rows wanted that have a text."""
+    how = reading(job)
+    for rows in corpus.scan(job.corpus).texts():
+        here = sorted(wanted & set(range(rows.first, rows.first + len(rows.texts))))
+        controls = how.controls(rows) if here else None
+        for row in here:
+            at = row - rows.first
+            text = rows.texts[at]
+            if unsendable(text) is None and text is not None:
+                role = rows.roles[at] if rows.roles else how.role
+                yield row, Asked(text, role, controls[at] if controls else ())
+
+
+def _note_cosines(pairs: list[tuple[Vectors, Vectors]], found: Verified) -> None:
+    found.asked = len(pairs)
+    if not pairs:
+        return
+    kept, again = (np.stack(side) for side in zip(*pairs, strict=True))
+    found_cosines = cosines(kept, again)
+    found.cosine_least, found.cosine_mean = float(found_cosines.min()), float(found_cosines.mean())
+    if found.cosine_least < SAME:
+        found.problems.append(
+            f"a row embedded again has a cosine of {found.cosine_least:.4f} to what was kept"
+        )

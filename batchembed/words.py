@@ -1,0 +1,160 @@
+"""What commands say to people about what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchembed.api import Hit
+    from batchembed.monitor import Summary
+    from batchembed.plan import Plan
+    from batchembed.providers import ProviderInfo
+    from batchembed.similarity import Compared
+    from batchembed.verify import Verified
+
+SNIPPET = 88
+
+
+def run_words(summary: Summary) -> str:
+    """Return what a run came to."""
+    s = summary
+    done = f"{s.rows:,} rows, {s.distinct:,} different texts: {s.sent:,} embedded"
+    lines = [
+        f"{done}, {s.reused:,} already paid for, {s.rejected:,} rejected, in {s.seconds:.1f} s",
+        _row("vectors", f"{s.path}/embeddings/  {s.parts} parts, {s.dimensions} dimensions"),
+    ]
+    lines += [_row("similarity", f"{s.path}/{name}") for name in s.similarity]
+    if s.rejected:
+        why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(s.reasons.items()))
+        lines.append(_row("rejects", f"{s.path}/rejects.arrow  {why}"))
+    cost = "free" if s.cost == 0 else "cost unknown" if s.cost is None else f"{s.cost:.4f}"
+    lines.append(_row("paid", f"{s.requests:,} requests, {s.tokens:,} tokens, {cost}"))
+    if s.failures:
+        told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(s.failures.items()))
+        lines.append(_row("tried again", told))
+    lines.append(_row("next", f'batchembed search {s.path} "…"'))
+    return "\n".join(lines)
+
+
+def plan_words(plan: Plan) -> str:
+    """Return what a run would send and take."""
+    p = plan
+    lines = [
+        f"{p.provider}, {p.model}; nothing was sent",
+        _row("rows", f"{p.rows:,}, {p.distinct:,} different texts, {p.duplicates:,} duplicates"),
+    ]
+    if p.unsendable:
+        told = ", ".join(f"{count:,} {why}" for why, count in sorted(p.unsendable.items()))
+        lines.append(_row("rejects", f"{told} (no text to embed)"))
+    low, likely, high = p.tokens
+    lines += [
+        _row("paid for", f"{p.paid:,}"),
+        _row("to send", f"{p.to_send:,} texts in {p.requests:,} requests"),
+        _row("tokens", f"about {likely:,} ({low:,} to {high:,}), estimated from bytes"),
+        _row("longest", f"{p.longest:,} characters"),
+    ]
+    if p.seconds is not None:
+        lines.append(_row("time", f"at least {_time(p.seconds)}, bound by {p.bound_by}"))
+    else:
+        lines.append(_row("time", "no limit is known that would bind"))
+    lines.append(_row("cost", "free" if p.cost == 0 else "unknown: no price is known"))
+    if p.disk is not None:
+        lines.append(_row("disk", f"{_bytes(p.disk)} of {_bytes(p.disk_free)} free"))
+    return "\n".join(lines)
+
+
+def status_words(status: dict[str, Any]) -> str:
+    """Return how far a run is."""
+    if status["state"] == "complete":
+        counts, bill = status["counts"], status["bill"]
+        return "\n".join(
+            [
+                f"{status['path']}: complete since {status['finished']}",
+                _row("rows", f"{counts['rows']:,}, {counts['rejected']:,} rejected"),
+                _row("vectors", f"{status['dimensions']} dimensions in {status['parts']} parts"),
+                _row("paid", f"{bill['requests']:,} requests, {bill['tokens']:,} tokens"),
+            ]
+        )
+    progress = status["progress"]
+    lines = [f"{status['path']}: {status['state']}"]
+    if progress:
+        lines.append(_row("progress", progress.get("line", "")))
+        lines.append(_row("seen", progress.get("at", "")))
+    if status["state"] == "stopped":
+        lines.append(_row("next", "run the same command again to continue"))
+    return "\n".join(lines)
+
+
+def verify_words(found: Verified) -> str:
+    """Return what a verification found."""
+    lines = [
+        f"{found.files} files, {_bytes(found.bytes)}: "
+        + (f"{len(found.problems)} problems" if found.problems else "all as promised"),
+        _row("vectors", f"{found.vectors:,} in {found.rows:,} rows"),
+        _row("aligned", f"{found.aligned:,} rows have the key of their text in the corpus"),
+    ]
+    if found.cosine_least is not None:
+        told = f"{found.asked} rows again: cosine at least {found.cosine_least:.6f}"
+        lines.append(_row("embedded", f"{told}, mean {found.cosine_mean:.6f}"))
+    lines += [_row("not looked at", what) for what in found.ignored]
+    lines += [_row("problem", what) for what in found.problems]
+    return "\n".join(lines)
+
+
+def compared_words(found: Compared, out: Path) -> str:
+    """Return what a comparison did."""
+    left_out = found.left_out.null + found.left_out.zero
+    words = f"{found.left_rows:,} x {found.right_rows:,} rows, {found.scores:,} scores"
+    return (
+        f"{words} in {found.seconds:.1f} s, {left_out:,} rows left out\n{_row('written', str(out))}"
+    )
+
+
+def hit_words(hits: Sequence[Hit]) -> str:
+    """Return the rows found, the nearest first."""
+    lines = []
+    for hit in hits:
+        texts = [str(v) for k, v in hit.columns.items() if isinstance(v, str) and v != hit.id]
+        told = " · ".join(" ".join(text.split()) for text in texts)
+        cut = told if len(told) <= SNIPPET else told[: SNIPPET - 1] + "…"
+        lines.append(f"{hit.score:.4f}  {hit.id}  {cut}")
+    return "\n".join(lines)
+
+
+def provider_words(found: Sequence[ProviderInfo]) -> str:
+    """Return the providers, one after the other."""
+    blocks = []
+    for info in found:
+        lines = [f"{info.name}: {info.title}", _row("model", info.model)]
+        lines.append(_row("key", info.key_variable or "none needed"))
+        if info.base_url:
+            lines.append(_row("base_url", info.base_url))
+        lines += [
+            _row("roles", info.roles),
+            _row("controls", "yes" if info.controls else "no"),
+            _row("limits", info.limits),
+            _row("note", info.note),
+        ]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _row(name: str, words: str) -> str:
+    return f"  {name:<14}{words}".rstrip()
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:  # noqa: PLR2004 - the next unit
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:  # noqa: PLR2004 - two minutes
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

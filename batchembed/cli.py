@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -16,7 +16,7 @@ from batchembed.version import VERSION
 
 if TYPE_CHECKING:
     from batchembed.job import Job
-    from batchembed.monitor import Mode
+    from batchembed.monitor import Monitor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,7 +58,10 @@ def say(words: str, fg: str | None = None) -> None:
 
 def answer(data: Any) -> None:
     """Print data as one JSON object on stdout."""
-    click.echo(json.dumps(data, ensure_ascii=False, indent=2, default=str))
+    import json
+    from dataclasses import asdict
+
+    click.echo(json.dumps(data, ensure_ascii=False, indent=2, default=asdict))
 
 
 @click.group(context_settings=CONTEXT)
@@ -86,8 +89,7 @@ def run(
     r"""Run a job file, or continue it: the same command again is the resume.
 
     \b
-    Example:
-      batchembed run jobs/quickstart.toml --set limits.requests_per_minute=600
+    Example: batchembed run jobs/quickstart.toml --set limits.requests_per_minute=600
     """
     from batchembed.job import load
 
@@ -103,12 +105,8 @@ def corpus_options(function: Callable[P, R]) -> Callable[P, R]:
         click.option("--provider", metavar="P", default="local", show_default=True),
         click.option("--model", metavar="M", help="The provider's default if not given."),
         click.option("--representation", type=click.Choice(["symmetric", "document", "query"])),
-        click.option(
-            "--dimensions", type=int, metavar="N", help="Shorter vectors, where possible."
-        ),
-        click.option(
-            "--base-url", metavar="URL", help="Where the API is, for servers of your own."
-        ),
+        click.option("--dimensions", type=int, metavar="N", help="Shorter vectors."),
+        click.option("--base-url", metavar="URL", help="Where the API is: a server of your own."),
         settings_option,
     ]
     for option in reversed(options):
@@ -127,10 +125,11 @@ def embed(corpus: tuple[str, ...], out: str, as_json: bool, quiet: bool, **told:
     r"""Embed CORPUS (files, folders, globs) without a job file; RUN/job.toml keeps what was run.
 
     \b
-    Example:
-      batchembed embed articles.csv --text text --id id --out runs/articles
+    Example: batchembed embed articles.csv --text text --id id --out runs/articles
     """
-    _run(_job_of(corpus, out, told), as_json=as_json, quiet=quiet)
+    from batchembed.job import job_of
+
+    _run(job_of(corpus, out, told), as_json=as_json, quiet=quiet)
 
 
 @main.command()
@@ -143,19 +142,18 @@ def plan(corpus: tuple[str, ...], out: str | None, as_json: bool, **told: Any) -
     r"""Say what a run would send and take. Sends nothing.
 
     \b
-    Example:
-      batchembed plan jobs/quickstart.toml
+    Example: batchembed plan jobs/quickstart.toml
     """
     from batchembed import api
-    from batchembed.job import load
+    from batchembed.job import job_of, load
     from batchembed.words import plan_words
 
     if len(corpus) == 1 and corpus[0].endswith(".toml"):
         job = load(corpus[0], overrides=told["overrides"], out=out)
     else:
-        job = _job_of(corpus, out or "runs/plan", told)
+        job = job_of(corpus, out or "runs/plan", told)
     found = api.plan(job, _monitor(quiet=as_json))
-    _print(found.to_dict(), plan_words(found), as_json=as_json)
+    _print(found, plan_words(found), as_json=as_json)
 
 
 @main.command()
@@ -167,8 +165,7 @@ def status(run_directory: Path, watch: bool, as_json: bool) -> None:
     r"""Say how far a run is, from another terminal.
 
     \b
-    Example:
-      batchembed status runs/articles --watch
+    Example: batchembed status runs/articles --watch
     """
     import time
 
@@ -186,7 +183,7 @@ def status(run_directory: Path, watch: bool, as_json: bool) -> None:
 @main.command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.option(
-    "--sample", metavar="N", type=click.IntRange(1), default=0, help="Embed N rows again."
+    "--sample", metavar="N", type=click.IntRange(0), default=0, help="Embed N rows again."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Which rows.")
 @as_json
@@ -195,14 +192,13 @@ def verify(run_directory: Path, sample: int, seed: int, as_json: bool) -> None:
     r"""Re-read a complete run and name what is not as promised (exit code 1).
 
     \b
-    Example:
-      batchembed verify runs/articles --sample 50
+    Example: batchembed verify runs/articles --sample 50
     """
     from batchembed import api
     from batchembed.words import verify_words
 
     found = api.verify(run_directory, sample=sample, seed=seed)
-    _print(found.to_dict(), verify_words(found), as_json=as_json)
+    _print(found, verify_words(found), as_json=as_json)
     if found.problems:
         sys.exit(1)
 
@@ -223,11 +219,8 @@ def similarity(left: Path, right: Path | None, out: Path, as_json: bool, **told:
     r"""Score the pairs within LEFT, or of LEFT (queries) against RIGHT (documents).
 
     \b
-    Example:
-      batchembed similarity runs/queries runs/documents --top-k 10 --out nearest.arrow
+    Example: batchembed similarity runs/queries runs/documents --top-k 10 --out nearest.arrow
     """
-    from dataclasses import asdict
-
     from batchembed import api
     from batchembed.similarity import SimilaritySettings
     from batchembed.words import compared_words
@@ -235,7 +228,7 @@ def similarity(left: Path, right: Path | None, out: Path, as_json: bool, **told:
     monitor = _monitor(quiet=as_json)
     settings = SimilaritySettings(**told)
     found = api.similarity(left, right, out, settings, monitor=monitor)
-    _print(asdict(found), compared_words(found, out), as_json=as_json)
+    _print(found, compared_words(found, out), as_json=as_json)
 
 
 @main.command()
@@ -248,16 +241,13 @@ def search(run_directory: Path, text: str, top_k: int, as_json: bool) -> None:
     r"""Print the rows of RUN that are nearest to TEXT.
 
     \b
-    Example:
-      batchembed search runs/articles "how do planets form" --top-k 3
+    Example: batchembed search runs/articles "how do planets form" --top-k 3
     """
-    from dataclasses import asdict
-
     from batchembed import api
     from batchembed.words import hit_words
 
     hits = api.search(run_directory, text, top_k)
-    _print([asdict(hit) for hit in hits], hit_words(hits), as_json=as_json)
+    _print(hits, hit_words(hits), as_json=as_json)
 
 
 @main.command()
@@ -267,19 +257,13 @@ def providers(as_json: bool) -> None:
     r"""List the providers: models, limits, and the environment variable of the key.
 
     \b
-    Example:
-      batchembed providers
+    Example: batchembed providers
     """
-    from dataclasses import asdict
-
     from batchembed.providers import known
     from batchembed.words import provider_words
 
     found = known()
-    _print([asdict(info) for info in found], provider_words(found), as_json=as_json)
-
-
-# -- how ----------------------------------------------------------------------------------------
+    _print(found, provider_words(found), as_json=as_json)
 
 
 def _run(job: Job, *, as_json: bool, quiet: bool) -> None:
@@ -292,46 +276,17 @@ def _run(job: Job, *, as_json: bool, quiet: bool) -> None:
     except BatchembedError as error:
         failed = monitor.close("stopped", error.exit_code)
         if as_json:
-            answer(failed.to_dict() | {"error": error.message, "hint": error.hint})
+            answer({"error": error.message, "hint": error.hint} | failed.to_dict())
         raise
-    if as_json:
-        answer(summary.to_dict())
-    elif not quiet:
-        click.echo(run_words(summary))
+    if as_json or not quiet:
+        _print(summary, run_words(summary), as_json=as_json)
     sys.exit(summary.exit_code)
 
 
-def _job_of(corpus: tuple[str, ...], out: str, told: dict[str, Any]) -> Job:
-    from batchembed.job import from_dict
-
-    tables: dict[str, dict[str, Any]] = {
-        "corpus": {
-            "path": list(corpus),
-            "text": told["text"],
-            "template": told["template"],
-            "id": told["id_"],
-        },
-        "model": {
-            "provider": told["provider"],
-            "name": told["model"],
-            "representation": told["representation"],
-            "dimensions": told["dimensions"],
-            "base_url": told["base_url"],
-        },
-        "output": {"path": out},
-    }
-    given = {
-        name: {key: value for key, value in table.items() if value is not None}
-        for name, table in tables.items()
-    }
-    return from_dict(given, where="the command", overrides=told["overrides"])
-
-
-def _monitor(*, quiet: bool) -> Any:
+def _monitor(*, quiet: bool) -> Monitor:
     from batchembed.monitor import Monitor
 
-    mode: Mode = "quiet" if quiet else "auto"
-    return Monitor(mode)
+    return Monitor("quiet" if quiet else "auto")
 
 
 def _print(data: Any, words: str, *, as_json: bool) -> None:
@@ -342,6 +297,4 @@ def _print(data: Any, words: str, *, as_json: bool) -> None:
 
 
 def _coloured() -> bool:
-    import os
-
     return sys.stderr.isatty() and "NO_COLOR" not in os.environ

@@ -85,9 +85,9 @@ def claim(store: Store, identity: Identity, job_toml: str, clock: Clock) -> Mani
             f"`{store.root}` holds vectors of another spec:\n  " + "\n  ".join(lines),
             hint="give another directory with --out, or take the change back",
         )
-    store.delete_folder(SCRATCH)
+    store.delete(SCRATCH)
     store.make_folder(SCRATCH)
-    if not store.exists("job.toml") or store.read("job.toml") != job_toml.encode():
+    if not store.path("job.toml").is_file() or store.read("job.toml") != job_toml.encode():
         store.put("job.toml", job_toml.encode())
     return manifest
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from batchembed.exchange import Limits, Request
 from batchembed.ledger import Missing
@@ -45,10 +45,6 @@ class Plan:
     disk_free: int = 0
     provider: str = ""
     model: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
 
 
 def count(plan: Plan, missing: Missing, requests: Requests) -> None:

@@ -7,7 +7,6 @@ have dropped the data, and a second fsync would say that all is well.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -33,10 +32,6 @@ class Store:
     def path(self, name: str) -> Path:
         """Return where `name` is on disk, for readers."""
         return self.root / name
-
-    def exists(self, name: str) -> bool:
-        """Return whether there is a file of that name."""
-        return self.path(name).is_file()
 
     def names(self, folder: str) -> list[str]:
         """Return the files in a folder, sorted, without temporary ones; [] if there is none."""
@@ -70,16 +65,15 @@ class Store:
         """Give a file its final name, durably, replacing what had it."""
         self.make_folder(str(Path(new).parent))
         self.path(old).rename(self.path(new))
-        self.sync_folder(self.path(new).parent)
+        sync_folder(self.path(new).parent)
 
     def delete(self, name: str) -> None:
-        """Remove a file if it is there."""
-        with contextlib.suppress(FileNotFoundError):
-            self.path(name).unlink()
-
-    def delete_folder(self, folder: str) -> None:
-        """Remove a folder and all that is in it, if it is there."""
-        shutil.rmtree(self.path(folder), ignore_errors=True)
+        """Remove a file, or a folder and all that is in it, if it is there."""
+        path = self.path(name)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
     def make_folder(self, folder: str) -> None:
         """Make a folder and those above it, each durably."""
@@ -89,22 +83,21 @@ class Store:
         missing = [p for p in (path, *path.parents) if not p.exists()]
         path.mkdir(parents=True, exist_ok=True)
         for made in missing:
-            self.sync_folder(made.parent)
+            sync_folder(made.parent)
 
-    def sync_folder(self, path: Path) -> None:
-        """Make the names in a folder durable."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
-    def free_bytes(self) -> int:
-        """Return how much more the disk takes."""
-        path = self.root
-        while not path.exists():
-            path = path.parent
-        return shutil.disk_usage(path).free
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def free_bytes(path: Path) -> int:
+    """Return how much more the disk of `path` takes; the path need not exist yet."""
+    return shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.exists())).free
 
 
 class Appender:
@@ -135,7 +128,7 @@ class Appender:
         """Make all that was written so far survive a power cut. Never tried twice on failure."""
         os.fdatasync(self._file)
         if not self._named:
-            self._store.sync_folder(self._folder)
+            sync_folder(self._folder)
             self._named = True
 
     def close(self) -> None:
@@ -194,7 +187,7 @@ class Writer:
         os.fsync(self._file.fileno())
         self._file.close()
         self._temporary.rename(self._final)
-        self._store.sync_folder(self._final.parent)
+        sync_folder(self._final.parent)
 
 
 class Hold:

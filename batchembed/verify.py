@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -32,10 +31,6 @@ class Verified:
     asked: int = 0
     cosine_least: float | None = None
     cosine_mean: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
 
 
 def check_files(store: Store, manifest: Manifest, found: Verified) -> list[FileNote]:

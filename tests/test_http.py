@@ -1,23 +1,16 @@
 """One attempt over real sockets: every failure is an outcome, and no secret gets out of it."""
 
 import asyncio
-import base64
-import contextlib
 import datetime as dt
 import gc
-import logging
-import os
 import socket
 import ssl
-import subprocess
-import sys
-import textwrap
-from urllib.parse import quote
 
 import aiohttp
 import numpy as np
 import pytest
-from fakes import Server, faults, vectors
+from fakes import faults, vectors
+from fakes.attempts import PROVIDERS, attempts, outcome, pair, request, right, spec
 from fakes.faults import Fault
 
 from batchembed.exchange import (
@@ -25,60 +18,12 @@ from batchembed.exchange import (
     Fatal,
     Malformed,
     Refused,
-    Request,
     Response,
     Throttled,
     TooLarge,
     Unavailable,
 )
 from batchembed.providers import Access, http, open_provider
-from batchembed.providers.redaction import LONGEST, Redactor
-from batchembed.spec import Spec
-
-KEY = "SECRET-6f1d2c9e/4b7a+9d"
-TEXTS = ("the first text of two", "the second text of two")
-PROVIDERS = ("openai", "aleph-alpha")
-
-
-def request(*texts, **more):
-    texts = texts or TEXTS
-    return Request(keys=np.zeros((len(texts), 16), np.uint8), texts=texts, **more)
-
-
-def spec(name="openai", **told):
-    return Spec(name, "fake-model", **told)
-
-
-@contextlib.asynccontextmanager
-async def pair(name="openai", *, key=KEY, told=None, access=None, host="127.0.0.1", **settings):
-    """Yield a stand-in server and a provider that is connected to it."""
-    async with Server(**settings) as server:
-        address = server.openai_url if name == "openai" else server.url
-        reach = Access(base_url=address.replace("127.0.0.1", host), **(access or {}))
-        provider = open_provider(spec(name, **(told or {})), reach, key=key)
-        try:
-            yield server, provider
-        finally:
-            await provider.close()
-
-
-def attempts(*sent, name="openai", **settings):
-    """Return the outcomes of attempts, one after the other, and the server."""
-
-    async def go():
-        async with pair(name, **settings) as (server, provider):
-            return [await provider.attempt(one) for one in sent or (request(),)], server
-
-    return asyncio.run(go())
-
-
-def outcome(fault, *sent, name="openai", **settings):
-    (found,), _ = attempts(*sent, name=name, script=[fault], **settings)
-    return found
-
-
-def right(name, texts=TEXTS):
-    return vectors(texts, model="fake-model").tolist()
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -291,211 +236,6 @@ def test_a_text_that_cannot_be_written_is_refused_alone(name):
     assert server.bill.requests == 0
     bad = request("a", controls=((Control(0, 1, float("nan")),),))
     assert isinstance(attempts(bad, name="aleph-alpha")[0][0], Refused)
-
-
-def test_headers_of_a_request():
-    """The key goes in its header; nothing is compressed, remembered or announced beyond need."""
-    _, server = attempts()
-    told = {k.lower(): v for k, v in server.last["headers"].items()}
-    assert told["authorization"] == f"Bearer {KEY}"
-    assert told["accept-encoding"] == "identity"
-    assert told["content-type"] == "application/json"
-    assert told["user-agent"].startswith("batchembed/")
-    assert set(told) == {
-        "authorization", "accept", "accept-encoding", "content-type", "user-agent", "host",
-        "content-length",
-    }  # fmt: skip
-    _, server = attempts(key=None)
-    assert "Authorization" not in server.last["headers"]
-
-
-def test_cookies_redirects_and_proxies_are_off(monkeypatch, tmp_path):
-    """A server cannot plant a cookie, send us elsewhere, or be stood in for by an environment."""
-    netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login a password b\n")
-    monkeypatch.setenv("NETRC", str(netrc))
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    cookie = Fault(headers={"Set-Cookie": "a=b"})  # for a name: no jar keeps those of an address
-    found, server = attempts(request(), request(), script=[cookie, None], host="localhost")
-    assert [type(x) for x in found] == [Response, Response]
-    assert "Cookie" not in server.last["headers"]
-    moved = faults.status(302, location="/v1/embeddings")
-    found, server = attempts(script=[moved])
-    assert server.bill.requests == 1
-    assert "Authorization" not in attempts(key=None)[1].last["headers"]
-
-
-def test_a_huge_answer_does_not_fill_the_memory():
-    """Bodies are read up to what a right answer could have, whole or unpacked."""
-    honest = Fault(body=b"{" + b" " * 5_000_000)
-    assert isinstance(outcome(honest, told={"dimensions": 32}), Fatal)
-    error = faults.status(400, b"x" * 5_000_000)
-    found = outcome(error)
-    assert isinstance(found, Refused)
-    assert len(found.reason) <= LONGEST
-
-
-def test_compressed_answers_are_still_read():
-    """They are not asked for, but some proxies insist."""
-    plain = outcome(None)
-    import gzip
-
-    import orjson
-
-    body = orjson.dumps(
-        {
-            "data": [{"index": i, "embedding": row} for i, row in enumerate(right("openai"))],
-            "model": "fake-1",
-        }
-    )
-    packed = Fault(body=gzip.compress(body), headers={"Content-Encoding": "gzip"})
-    assert outcome(packed).vectors.tolist() == plain.vectors.tolist()
-
-
-@pytest.mark.parametrize("name", PROVIDERS)
-def test_no_fault_brings_the_key_to_light(name, caplog, capfd):
-    """All faults, with servers that echo the key in every form, and nothing shows it."""
-    caplog.set_level(logging.DEBUG)
-    shapes = [KEY, quote(KEY, safe=""), base64.b64encode(KEY.encode()).decode().rstrip("=")]
-    echo = " ".join(f"key {shape} Bearer {KEY}" for shape in shapes)
-    script = [made() for made in map(faults.BY_NAME.get, sorted(set(faults.BY_NAME) - {
-        "status", "delay", "hang", "bomb", "encoding", "dimension", "version"}))]  # fmt: skip
-    script += [faults.status(c, f'{{"error":{{"message":"{echo}","code":"{KEY}"}}}}')
-               for c in (400, 401, 403, 404, 413, 422, 429, 500, 503)]  # fmt: skip
-    named = {"retry_after": KEY, "location": f"https://h/?{KEY}", "x_request_id": KEY}
-    script += [faults.status(c, echo, **named) for c in (301, 400, 429, 500)]
-    script += [faults.version(KEY), Fault(body=f'{{"error":"{echo}"}}'.encode())]
-    script += [Fault(body=echo.encode(), headers={"Content-Type": "text/html"})]
-    found, _ = attempts(*[request()] * len(script), name=name, script=script)
-    shown = repr(found) + caplog.text + "".join(capfd.readouterr())
-    for shape in shapes:
-        assert shape not in shown
-    assert len(found) == len(script)
-
-
-def test_without_redaction_the_canary_would_be_seen(monkeypatch):
-    """Control: it is the redaction that keeps an echoed key from a reason."""
-    monkeypatch.setattr(Redactor, "outcome", lambda _self, found: found)
-    found = outcome(faults.status(400, f'{{"error":{{"message":"wrong key {KEY}"}}}}'))
-    assert KEY in repr(found)
-
-
-def test_a_provider_does_not_show_its_key():
-    """Not by repr, not in any attribute but the header itself."""
-
-    async def go():
-        async with pair() as (_, provider):
-            return repr(provider) + repr(provider._redactor) + str(provider.limits)
-
-    assert KEY not in asyncio.run(go())
-
-
-@pytest.mark.parametrize(
-    ("words", "shown"),
-    [
-        ("Incorrect API key: sk-proj-abc_DEF-123.", "Incorrect API key: ***"),
-        ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
-        ("see https://user:pw@h.example/x?token=1&a=2 now", "see https://***@h.example/x?*** now"),
-        ("lines\nand\x1b[31m colours", "lines and [31m colours"),
-        ("nothing to hide", "nothing to hide"),
-    ],
-)
-def test_what_looks_like_a_secret_is_hidden(words, shown):
-    """Even one that is not ours, and no control characters reach a terminal."""
-    assert Redactor([None]).text(words) == shown
-
-
-def test_reasons_are_short():
-    """300 characters at most, with a sign that there was more."""
-    assert len(Redactor([]).text("word " * 1000)) == LONGEST
-    assert Redactor([]).text("word " * 1000).endswith("…")
-
-
-def _certificate(folder, *, days=1, name="localhost"):
-    """Make a self-signed certificate with the openssl program; returns certificate and key file."""
-    files = folder / "cert.pem", folder / "key.pem"
-    extra = f"subjectAltName=DNS:{name}" + (",IP:127.0.0.1" if name == "localhost" else "")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-keyout", str(files[1]), "-out", str(files[0]), "-days", str(days),
-         "-subj", f"/CN={name}", "-addext", extra],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return files
-
-
-def _tls(files):
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*files)
-    return context
-
-
-@pytest.fixture
-def certificate(tmp_path):
-    try:
-        return _certificate(tmp_path)
-    except FileNotFoundError:
-        pytest.skip("NOT PROVEN: TLS failures, as there is no openssl program to make certificates")
-
-
-def test_a_certificate_that_cannot_be_proven_is_fatal(certificate):
-    """The cause is named, and nothing was sent."""
-    (found,), server = attempts(tls=_tls(certificate))
-    assert isinstance(found, Fatal)
-    assert "self-signed" in found.reason.replace(" ", "-")
-    assert server.bill.requests == 0
-
-
-def test_plain_http_behind_https_is_fatal():
-    """A wrong scheme is a matter for a person."""
-
-    async def go():
-        async with Server() as server:
-            reach = Access(base_url=server.url.replace("http:", "https:"))
-            provider = open_provider(spec(), reach, key=KEY)
-            found = await provider.attempt(request())
-            await provider.close()
-            return found
-
-    found = asyncio.run(go())
-    assert isinstance(found, Fatal)
-    assert "TLS" in found.reason
-
-
-@pytest.mark.parametrize(("name", "kind"), [("localhost", "Response"), ("other.test", "Fatal")])
-def test_an_authority_can_be_named_and_the_host_is_still_checked(tmp_path, certificate, name, kind):
-    """SSL_CERT_FILE, as the hint says; a certificate for another host stays refused."""
-    files = _certificate(tmp_path, name=name)
-    words = textwrap.dedent(
-        """
-        import asyncio, sys, numpy as np
-        from batchembed.providers import Access, open_provider
-        from batchembed.exchange import Request
-        from batchembed.spec import Spec
-
-        async def go():
-            provider = open_provider(Spec("openai", "m"), Access(base_url=sys.argv[1]), key="k")
-            found = await provider.attempt(Request(np.zeros((1, 16), np.uint8), ("a",)))
-            await provider.close()
-            print(type(found).__name__, getattr(found, "reason", ""))
-
-        asyncio.run(go())
-        """
-    )
-
-    async def go():
-        async with Server(tls=_tls(files)) as server:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", words, server.openai_url,
-                env={**os.environ, "SSL_CERT_FILE": str(files[0])},
-                stdout=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-            return (await process.communicate())[0].decode()
-
-    said = asyncio.run(go())
-    assert said.startswith(kind), said
-    assert kind == "Response" or "IP address mismatch" in said
 
 
 def test_nothing_is_left_open():

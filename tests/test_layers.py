@@ -14,6 +14,8 @@ LEVELS = (
     "corpus packing pacing ledger segments parts providers",
     "embed publish plan verify similarity search report job survey directory",
     "engines",
+    "preparing",
+    "completing",
     "run",
     "api",
     "cli airflow words __main__ __init__",

@@ -31,8 +31,8 @@ from batchembed.similarity import (
     compare,
     crew,
     kernels,
-    neighbors,
     pools,
+    search,
 )
 from batchembed.similarity.blocks import Side, read_rows, symmetric_order
 from batchembed.similarity.pools import Pool
@@ -175,7 +175,7 @@ def test_without_both_directions_the_check_sees_missing_neighbors(monkeypatch):
     def one_of_each(side):
         return ((i, j) for i, j in symmetric_order(side) if i == j or (i + j) % 2)
 
-    monkeypatch.setattr(neighbors, "symmetric_order", one_of_each)
+    monkeypatch.setattr(search, "symmetric_order", one_of_each)
     with pytest.raises(AssertionError):
         check_neighbors(table_of(held, grid=small, top_k=4), held, None, 4)
 
@@ -274,6 +274,32 @@ def test_memory_does_not_grow_with_the_square_of_the_rows(asked):
         tracemalloc.stop()
     assert peaks[1] < peaks[0] * (1.4 if "min_score" in asked else 3)
     assert peaks[1] < 12 << 20
+
+
+def test_dense_scores_do_not_depend_on_how_many_follow():
+    """Rows that come later, even one alone in its tile, change no bit of the others' scores."""
+    vectors = np.random.default_rng(0).standard_normal((2060, 40))
+    told = []
+    for rows in (2049, 2060):
+        dense = table_of(Held(vectors[:rows]), dense=True)["scores"].combine_chunks()
+        told.append(np.array(dense.flatten()).reshape(rows, rows)[:2049, :2049])
+    assert (told[0] == told[1]).all()
+
+
+def test_near_copies_at_the_ceiling_are_scored_once(monkeypatch):
+    """Where all scores are 1, a row that has its k is done: no score is made exactly for more."""
+    scored = []
+    true_exact = kernels.exact
+
+    def exact(left, right, rows, columns, *, cosine):
+        scored.append(rows.size)
+        return true_exact(left, right, rows, columns, cosine=cosine)
+
+    monkeypatch.setattr(kernels, "exact", exact)
+    rng = np.random.default_rng(5)
+    held = Held(rng.standard_normal(16) * rng.uniform(1, 2, (1000, 1)))
+    check_neighbors(table_of(held, top_k=5, grid=Grid(tile=64, threads=1)), held, None, 5)
+    assert sum(scored) < 1000 * 250
 
 
 def test_tiles_in_memory_stay_within_the_budget():

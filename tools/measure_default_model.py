@@ -128,14 +128,11 @@ def print_speeds(sentences: list[str]) -> None:
     print("\n| texts | dimensions | texts/s, new words | texts/s, words met |\n|---|---|---|---|")
     for texts in (sentences, long):
         length = sum(map(len, texts)) / len(texts)
-        print(
-            f"| {len(texts):,} of {length:.0f} characters | tokens only | {tokenizer_speed(texts):,.0f} | |"
-        )
+        what = f"{len(texts):,} of {length:.0f} characters"
+        print(f"| {what} | tokens only | {tokenizer_speed(texts):,.0f} | |")
         for size in SIZES:
             new, met = speeds(texts, dimensions=size)
-            print(
-                f"| {len(texts):,} of {length:.0f} characters | {size} | {new:,.0f} | {met:,.0f} |"
-            )
+            print(f"| {what} | {size} | {new:,.0f} | {met:,.0f} |")
 
 
 def main() -> None:

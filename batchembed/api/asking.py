@@ -13,7 +13,7 @@ from batchembed.engines import local
 from batchembed.exchange import Control, Keys, Reject, Request, Role, Vectors
 from batchembed.job import Job
 from batchembed.monitor import Monitor
-from batchembed.run import checked_spec, provider_key
+from batchembed.preparing import checked_spec, provider_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from batchembed import corpus, directory, providers
+from batchembed import corpus, directory
 from batchembed.engines import local
 from batchembed.job import Job
 from batchembed.monitor import Monitor
 from batchembed.packing import Packer
 from batchembed.parts import read_manifest
 from batchembed.plan import Plan, count, space, time_under
-from batchembed.run import checked_spec, reading
+from batchembed.preparing import checked_spec, reading
 from batchembed.spec import Keyer
-from batchembed.store import Store
+from batchembed.store import Store, free_bytes
 from batchembed.survey import CorpusFeed, Survey
 
 
@@ -23,7 +23,7 @@ def plan(job: Job, monitor: Monitor | None = None) -> Plan:
     monitor = monitor or Monitor("quiet")
     spec = checked_spec(job)
     store = Store(Path(job.output.path))
-    found = Plan(provider=spec.provider, model=spec.name, disk_free=store.free_bytes())
+    found = Plan(provider=spec.provider, model=spec.name, disk_free=free_bytes(store.root))
     with tempfile.TemporaryDirectory(prefix="batchembed-") as folder:
         scratch = Path(folder)
         rows = corpus.scan(job.corpus, scratch=scratch)

@@ -17,7 +17,7 @@ from batchembed.errors import CorpusError, UsageError
 from batchembed.exchange import Vectors
 from batchembed.job import Job, load
 from batchembed.parts import Manifest, RunVectors, read_manifest
-from batchembed.run import checked_spec, reading
+from batchembed.preparing import checked_spec, reading
 from batchembed.spec import Keyer, unsendable
 from batchembed.store import Store
 from batchembed.survey import Survey
@@ -39,9 +39,9 @@ def verify(path: Path, *, sample: int = 0, seed: int = 0, environ: Environ = Non
         check_part(store, note, manifest, found)
     job = load(store.path("job.toml"))
     if len(whole) == len(manifest.parts):
-        _verify_alignment(job, store, manifest, found)
+        _compare_keys(job, store, manifest, found)
         if sample:
-            _verify_sample(job, path, sample, found, rng=random.Random(seed), environ=environ)  # noqa: S311 - repeatable, no secret
+            _embed_again(job, path, sample, found, rng=random.Random(seed), environ=environ)  # noqa: S311 - repeatable, no secret
     return found
 
 
@@ -55,7 +55,7 @@ def _complete(store: Store) -> Manifest:
     return manifest
 
 
-def _verify_alignment(job: Job, store: Store, manifest: Manifest, found: Verified) -> None:
+def _compare_keys(job: Job, store: Store, manifest: Manifest, found: Verified) -> None:
     """Compare every row's key with the corpus, if the corpus is still what was embedded."""
     with tempfile.TemporaryDirectory(prefix="batchembed-") as folder:
         try:
@@ -79,7 +79,7 @@ def _batches(store: Store, manifest: Manifest) -> Iterator[pa.RecordBatch]:
                 yield reader.get_batch(number)
 
 
-def _verify_sample(
+def _embed_again(
     job: Job, path: Path, sample: int, found: Verified, *, rng: random.Random, environ: Environ
 ) -> None:
     """Embed random rows again, each alone, and compare them with what was kept."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import numpy as np
 import pyarrow as pa
@@ -109,7 +109,8 @@ class Delimited:
     def _source(self, file: CorpusFile, place: Place) -> Iterator[Source]:
         encoding = self._settings.encoding
         try:
-            b"".decode(encoding)
+            with suppress(UnicodeDecodeError):
+                b"a".decode(encoding)
         except LookupError as error:
             raise CorpusError(
                 f"`corpus.encoding` is `{encoding}`, which is no known encoding of text",

@@ -68,7 +68,8 @@ def quoted(text: bytes, dialect: Dialect) -> Quoted:
     if opens.all() and closes.all():
         if len(opening) == len(closing):
             return Quoted(opening, closing)
-        return Quoted(opening[:-1], closing, open_at=int(opening[-1]))
+        first = int(np.flatnonzero(~doubled)[-1])  # the quote that a doubled one goes on from
+        return Quoted(opening[:first], closing[:first], open_at=int(opening[first]))
     return _one_by_one(text, dialect)
 
 

@@ -2,7 +2,7 @@
 
 from batchembed.job.allowed import RoleColumn
 from batchembed.job.job import Job
-from batchembed.job.loading import from_dict, load, schema
+from batchembed.job.loading import from_dict, job_of, load, schema
 from batchembed.job.quantities import Tolerance
 from batchembed.job.secrets import secret
 from batchembed.job.settings import (
@@ -25,6 +25,7 @@ __all__ = [
     "Similarity",
     "Tolerance",
     "from_dict",
+    "job_of",
     "load",
     "schema",
     "secret",

@@ -61,6 +61,22 @@ def from_dict(settings: Mapping[str, Any], *, where: str, overrides: Sequence[st
     return _settled(job, where)
 
 
+def job_of(corpus: Sequence[str], out: str, told: Mapping[str, Any]) -> Job:
+    """Return the job that the options of a command describe; those that are None are not given."""
+    tables: dict[str, dict[str, Any]] = {
+        "corpus": {"path": list(corpus)} | {name: told[name] for name in ("text", "template")},
+        "model": {name: told[name] for name in ("provider", "dimensions", "base_url")},
+        "output": {"path": out},
+    }
+    tables["corpus"]["id"] = told["id_"]
+    tables["model"] |= {"name": told["model"], "representation": told["representation"]}
+    given = {
+        name: {key: value for key, value in table.items() if value is not None}
+        for name, table in tables.items()
+    }
+    return from_dict(given, where="the command", overrides=told["overrides"])
+
+
 @cache
 def _adapter() -> TypeAdapter[Job]:
     return TypeAdapter(Job)

@@ -26,6 +26,7 @@ class ProviderInfo:
     model: str
     key_variable: str | None
     base_url: str | None
+    own_host_only: bool
     roles: str
     controls: bool
     limits: str
@@ -39,6 +40,7 @@ _KNOWN = (
         model=STATIC_MODEL,
         key_variable=None,
         base_url=None,
+        own_host_only=False,
         roles="one space: document and query give the same vector as symmetric",
         controls=True,
         limits="none",
@@ -50,6 +52,7 @@ _KNOWN = (
         model="luminous-base",
         key_variable="AA_TOKEN",
         base_url=ALEPH_ALPHA_URL,
+        own_host_only=False,
         roles="symmetric, document, query",
         controls=True,
         limits="100 texts a request; 2,048 tokens a text",
@@ -61,6 +64,7 @@ _KNOWN = (
         model="text-embedding-3-small",
         key_variable="OPENAI_API_KEY",
         base_url=OPENAI_URL,
+        own_host_only=True,
         roles="none of its own: set a prefix for each role",
         controls=False,
         limits="2,048 texts and 300,000 tokens a request; 8,192 tokens a text",

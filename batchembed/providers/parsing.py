@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def count(found: Any, name: str) -> int | None:
 def single(values: Any, body: bytes) -> Vectors:
     """Return one vector, shape (1, d), from an array of numbers."""
     row = _numbers(values)
-    _flat(body, 1, values)
+    _flat(body, 1, [values])
     return _narrow(row).reshape(1, -1)
 
 
@@ -70,7 +71,7 @@ def nested(rows: Any, n: int, body: bytes) -> Vectors:
     flat = _numbers(rows)
     if width == 0 or flat.size != n * width:
         raise AnswerError(f"asked for {n} vectors, got {flat.size} numbers in rows of {width}")
-    _flat(body, n + 1, *rows)
+    _flat(body, n + 1, rows)
     return _narrow(flat).reshape(n, width)
 
 
@@ -83,7 +84,7 @@ def indexed(data: Any, n: int, body: bytes) -> Vectors:
     _counted(data, n)
     with np.errstate(over="ignore"):
         vectors, arrays = _placed(data, n)
-    _flat(body, 1 + len(arrays), *arrays)
+    _flat(body, 1 + len(arrays), arrays)
     return vectors
 
 
@@ -95,6 +96,7 @@ def _placed(data: Any, n: int) -> tuple[Vectors, list[Any]]:
     vectors: Vectors = np.empty((n, 0), dtype=np.float32)
     seen = bytearray(n)
     arrays = []
+    width = 0
     for entry in data:
         if not isinstance(entry, simdjson.Object):
             raise AnswerError("an entry of `data` is not an object")
@@ -108,9 +110,9 @@ def _placed(data: Any, n: int) -> tuple[Vectors, list[Any]]:
         else:
             row = _numbers(values)
             arrays.append(values)
-        width = vectors.shape[1]
         if width == 0:
-            vectors = np.empty((n, row.size), dtype=np.float32)
+            width = row.size
+            vectors = np.empty((n, width), dtype=np.float32)
         elif row.size != width:
             raise AnswerError(f"the vectors have {width} and {row.size} dimensions")
         vectors[position] = row
@@ -152,7 +154,7 @@ def _decoded(values: str) -> NDArray[np.float32]:
     return np.frombuffer(raw, dtype="<f4")
 
 
-def _flat(body: bytes, arrays: int, *rows: Any) -> None:
+def _flat(body: bytes, arrays: int, rows: Iterable[Any]) -> None:
     """Raise AnswerError when an array of `rows` holds another array.
 
     The parser flattens `[[1], [2]]` to two numbers without a word. Where the whole answer has

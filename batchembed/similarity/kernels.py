@@ -84,8 +84,8 @@ def exact(left: Tile, right: Tile, rows: Positions, columns: Positions, *, cosin
         b = right.raw.take(columns[part], axis=0).astype(np.float64)
         np.einsum("ij,ij->i", a, b, out=scores[part])
     if cosine:
+        # What this exceeds 1 by, float64's rounding, is lost in float32's.
         scores /= np.sqrt(left.squares[rows] * right.squares[columns])
-        np.clip(scores, -1.0, 1.0, out=scores)
     return scores.astype(np.float32)
 
 

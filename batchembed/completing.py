@@ -1,0 +1,143 @@
+"""A run after its last answer: the parts, the comparison, the manifest, the summary."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from batchembed import directory, publish
+from batchembed.corpus import Corpus
+from batchembed.directory import PROGRESS
+from batchembed.errors import ActionNeededError
+from batchembed.job import Job
+from batchembed.ledger import Ledger
+from batchembed.monitor import Summary
+from batchembed.parts import FORMAT, SIMILARITY, FileNote, Manifest, RunVectors
+from batchembed.preparing import Run, identity
+from batchembed.similarity import SimilaritySettings, compare
+from batchembed.spec import Spec
+from batchembed.store import Store
+from batchembed.survey import REASONS, Survey
+from batchembed.version import VERSION
+
+
+def stage(run: Run, spec: Spec, rows: Corpus, survey: Survey, ledger: Ledger) -> publish.Staged:
+    """Write parts and rejects where publishing will find them."""
+    if ledger.dimensions is None:
+        raise ActionNeededError(
+            "every text was rejected, there is nothing to publish", hint="see the reasons above"
+        )
+    about = {
+        "version": VERSION,
+        "provider": spec.provider,
+        "model": spec.name,
+        "model_versions": sorted(ledger.bill.model_versions),
+        "representation": identity(run.job, spec).role,
+        "dimensions": ledger.dimensions,
+        "normalized": spec.normalize,
+        "fingerprint": spec.fingerprint(),
+    }
+    form = publish.Form(ledger.dimensions, run.job.output.dtype, about, REASONS)
+    return publish.stage(rows, survey, ledger, run.store, form=form, heard=run.monitor.advance)
+
+
+def manifest_of(
+    run: Run,
+    spec: Spec,
+    told: dict[str, Any],
+    ledger: Ledger,
+    *,
+    staged: publish.Staged,
+    before: Manifest | None,
+) -> Manifest:
+    """Return the manifest over what is staged; the bill goes on from the one `before`."""
+    summary, bill = run.summary, ledger.bill
+    paid = before.bill if before else {"requests": 0, "texts": 0, "tokens": 0}
+    versions = {*bill.model_versions, *(before.model_versions if before else ())}
+    summary.rejected = staged.rejected
+    return Manifest(
+        format=FORMAT,
+        batchembed=VERSION,
+        identity=identity(run.job, spec).told(),
+        corpus=told,
+        parts=tuple(staged.parts),
+        rejects=staged.rejects,
+        similarity=(),
+        compared=None,
+        counts={
+            "rows": summary.rows,
+            "distinct": summary.distinct,
+            "embedded": summary.sent,
+            "reused": summary.reused,
+            "rejected": staged.rejected,
+        },
+        bill={name: paid[name] + getattr(bill, name) for name in ("requests", "texts", "tokens")},
+        dimensions=ledger.dimensions or 0,
+        dtype=run.job.output.dtype,
+        model_versions=tuple(sorted(versions)),
+        seconds=round(run.summary.seconds, 3),
+        finished=run.clock.now().isoformat(timespec="seconds"),
+    )
+
+
+def _wanted(job: Job) -> dict[str, Any] | None:
+    """Return what a job wants compared, as the manifest tells it."""
+    return None if job.similarity is None else orjson.loads(orjson.dumps(job.similarity))
+
+
+def compare_as_asked(run: Run, draft: Manifest, folder: Path) -> Manifest:
+    """Make the job's comparison from files in `folder`; return the manifest that names it."""
+    wanted = run.job.similarity
+    if wanted is None:
+        return draft
+    run.monitor.phase("comparing", None, "blocks")
+    left = RunVectors(folder, draft, name=run.store.root.name)
+    right = RunVectors(Path(wanted.against)) if wanted.against else None
+    settings = SimilaritySettings(
+        wanted.top_k, wanted.min_score, wanted.dense, wanted.metric, wanted.dtype, wanted.force
+    )
+    name = f"{SIMILARITY}/{settings.kind}.arrow"
+    with run.store.create(f"{publish.NEXT}/{name}") as writer:
+        compared = compare(left, right, settings, write=writer)
+        writer.commit()
+    note = FileNote(name, compared.left_rows, writer.size, writer.sha256)
+    return replace(draft, similarity=(note,), compared=_wanted(run.job))
+
+
+def only_compare(run: Run, manifest: Manifest) -> Summary:
+    """Return the summary of a run that is complete; make its comparison if that is another now."""
+    summary = run.summary
+    summary.rows, summary.distinct = manifest.counts["rows"], manifest.counts["distinct"]
+    summary.reused = summary.distinct
+    summary.rejected = manifest.counts["rejected"]
+    if not directory.is_compared(run.store, manifest, _wanted(run.job)):
+        run.store.delete(publish.NEXT)
+        manifest = compare_as_asked(
+            run, replace(manifest, similarity=(), compared=None), run.store.root
+        )
+        publish.finish(run.store, manifest, Ledger(run.store))
+    return complete(run, manifest)
+
+
+def complete(run: Run, manifest: Manifest) -> Summary:
+    """Return what a complete run came to."""
+    summary = run.summary
+    summary.path = str(run.store.root)
+    summary.parts = len(manifest.parts)
+    summary.dimensions = manifest.dimensions
+    summary.similarity = [note.name for note in manifest.similarity]
+    summary.billed_tokens = manifest.bill["tokens"]
+    summary.cost = 0.0 if manifest.identity["spec"]["provider"] == "local" else None
+    return run.monitor.close("complete", 3 if summary.rejected else 0)
+
+
+def keep_progress(store: Store, told: dict[str, Any]) -> None:
+    """Leave word of the progress for `batchembed status`; never the reason why a run ends."""
+    temporary = store.path(f"{PROGRESS}.new")
+    with suppress(OSError):
+        temporary.write_bytes(orjson.dumps(told))
+        temporary.rename(store.path(PROGRESS))

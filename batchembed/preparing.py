@@ -1,0 +1,109 @@
+"""A run before anything is sent: its settings, the survey of its corpus, what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from batchembed import providers
+from batchembed.clock import Clock
+from batchembed.corpus import Corpus
+from batchembed.directory import SCRATCH, Identity
+from batchembed.embed import too_many_rejects
+from batchembed.errors import ActionNeededError, JobError
+from batchembed.exchange import Reject
+from batchembed.job import Job, RoleColumn, secret
+from batchembed.ledger import Ledger, Missing
+from batchembed.monitor import Monitor, Summary
+from batchembed.parts import FileNote
+from batchembed.spec import Keyer, Spec
+from batchembed.store import Store
+from batchembed.survey import Reading, Survey
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What every step of one run is given."""
+
+    job: Job
+    store: Store
+    monitor: Monitor
+    environ: Mapping[str, str]
+    clock: Clock
+
+    @property
+    def summary(self) -> Summary:
+        """What the run came to so far."""
+        return self.monitor.summary
+
+
+def checked_spec(job: Job) -> Spec:
+    """Return the spec of a job; raises JobError when a bound on cost could not be kept."""
+    spec = job.spec()
+    if job.limits.max_cost is not None and spec.provider != "local":
+        raise JobError(
+            f"`limits.max_cost` cannot be kept: no price is known for `{spec.name}`",
+            hint="leave it out; prices come with the price table of a later version",
+        )
+    return spec
+
+
+def identity(job: Job, spec: Spec) -> Identity:
+    """Return what all vectors of a job have in common."""
+    role = f"column {job.role.column}" if isinstance(job.role, RoleColumn) else job.role
+    return Identity(spec, role, job.patterns, job.output.dtype)
+
+
+def reading(job: Job) -> Reading:
+    """Return how the rows of a job's corpus become texts to send."""
+    return Reading("symmetric" if isinstance(job.role, RoleColumn) else job.role, job.patterns)
+
+
+def take_survey(run: Run, rows: Corpus, spec: Spec) -> Survey:
+    """Read the corpus once: the key of every row, and what cannot be sent."""
+    run.monitor.phase("reading", rows.rows_known)
+    survey = Survey(run.store.path(SCRATCH))
+    survey.take(rows, Keyer(spec), reading(run.job), run.monitor.advance)
+    run.summary.rows = survey.total
+    run.summary.reasons = dict(survey.unsendable)
+    return survey
+
+
+def most_rejects(run: Run, survey: Survey, missing: Missing) -> int:
+    """Return how many rejects the job allows; raises when rows without text are more than that."""
+    summary = run.summary
+    summary.distinct, summary.reused = missing.distinct, missing.paid
+    summary.to_send = missing.to_send
+    most = run.job.limits.max_rejects.rows(survey.total)
+    if survey.lost > most:
+        name = max(survey.unsendable, key=lambda reason: survey.unsendable[reason])
+        raise too_many_rejects(survey.lost, most, Reject(b"", name))
+    if not missing.distinct:
+        raise ActionNeededError(
+            f"no row of the corpus has a text to embed (`{survey.total}` rows)",
+            hint="check `corpus.text`",
+        )
+    return most
+
+
+def provider_key(job: Job, spec: Spec, environ: Mapping[str, str]) -> str | None:
+    """Return the provider's key; None where a server of one's own is asked without one.
+
+    A key that belongs to one host is not sent to another unless the job names the key.
+    """
+    info, access = providers.info(spec.provider), job.access
+    named = access.key_env or access.key_file or access.key_command
+    if info.own_host_only and spec.base_url != info.base_url and not named:
+        return None
+    return secret(access, info.key_variable, environ=environ)
+
+
+def say_damage(monitor: Monitor, ledger: Ledger, damaged: list[FileNote]) -> None:
+    """Say what of earlier runs cannot be used."""
+    for note in damaged:
+        monitor.say(f"warning: {note.name} is missing or damaged; its rows are made again")
+    if ledger.damage.frames:
+        monitor.say(
+            f"warning: {ledger.damage.bytes} bytes of the checkpoint are damaged or cut off; "
+            "what they held is asked for again"
+        )

@@ -1,0 +1,122 @@
+"""The Arrow files that publishing writes: parts and rejects, each noted when it is complete."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import pyarrow as pa
+
+from batchembed.exchange import Reject
+from batchembed.parts import KEY, REJECTS, FileNote, part_name
+from batchembed.spec import KEY_BYTES
+from batchembed.store import Store, Writer
+
+NEXT = "checkpoint/next"
+PART_BYTES = 256 << 20
+
+
+class StagedFile:
+    """An Arrow file in the making, noted when it is complete."""
+
+    def __init__(self, store: Store, name: str, schema: pa.Schema) -> None:
+        self.name = name
+        self.rows = 0
+        self.writer: Writer = store.create(f"{NEXT}/{name}")
+        self._arrow = pa.ipc.new_file(self.writer, schema)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a batch."""
+        self._arrow.write_batch(batch)
+        self.rows += len(batch)
+
+    def commit(self) -> FileNote:
+        """Complete the file durably and return what it is."""
+        self._arrow.close()
+        self.writer.commit()
+        return FileNote(self.name, self.rows, self.writer.size, self.writer.sha256)
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        self.writer.__exit__(None, None, None)
+
+
+class PartFiles:
+    """The parts, one after the other, each closed when it is large enough."""
+
+    def __init__(self, schema: pa.Schema, store: Store) -> None:
+        self._schema = schema
+        self._store = store
+        self._file: StagedFile | None = None
+        self.notes: list[FileNote] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._file is not None:
+            self._file.abandon()
+        elif kind is None:
+            self._close()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a batch to the part, and close that when it is large enough."""
+        if self._file is None:
+            name = part_name(len(self.notes))
+            self._file = StagedFile(self._store, name, self._schema)
+        self._file.write(batch)
+        if self._file.writer.size >= PART_BYTES:
+            self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self.notes.append(self._file.commit())
+            self._file = None
+
+
+class RejectFile:
+    """rejects.arrow, made when there is a reject."""
+
+    def __init__(self, id_field: pa.Field, store: Store) -> None:
+        self._store = store
+        self._schema = pa.schema(
+            [
+                pa.field("row", pa.int64()),
+                pa.field("id", id_field.type),
+                pa.field("reason", pa.string()),
+                pa.field("message", pa.string()),
+                pa.field("status", pa.int32()),
+                pa.field("request_id", pa.string()),
+                pa.field(KEY, pa.binary(KEY_BYTES)),
+            ]
+        )
+        self._file: StagedFile | None = None
+        self.note: FileNote | None = None
+        self.rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._file is None:
+            return
+        if kind is not None:
+            self._file.abandon()
+        else:
+            self.note = self._file.commit()
+
+    def add(self, first: int, ids: pa.Array, why: dict[int, Reject]) -> None:
+        """Append rejects by their position in a batch whose first row is `first`."""
+        rejects = list(why.values())
+        columns = [
+            pa.array([first + at for at in why], pa.int64()),
+            ids.take(pa.array(list(why), pa.int64())),
+            pa.array([r.reason for r in rejects], pa.string()),
+            pa.array([r.message for r in rejects], pa.string()),
+            pa.array([r.status or None for r in rejects], pa.int32()),
+            pa.array([r.request_id for r in rejects], pa.string()),
+            pa.array([r.key if any(r.key) else None for r in rejects], pa.binary(KEY_BYTES)),
+        ]
+        if self._file is None:
+            self._file = StagedFile(self._store, REJECTS, self._schema)
+        self._file.write(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+        self.rows += len(rejects)

@@ -1,0 +1,53 @@
+"""The ledger joined with the corpus becomes parts in corpus order; the manifest comes last.
+
+Theory of operation. Everything is first made under `checkpoint/next`, with the manifest that
+will hold. From the moment that this staged manifest is there, publishing is a redo log: the
+old manifest goes (the run counts as incomplete), the staged files take their names, the new
+manifest is written, and what they replace is deleted. A crash at any point is finished by the
+next run; no vector is ever only in a file that is about to be replaced.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+import orjson
+
+from batchembed.ledger import Ledger
+from batchembed.parts import EMBEDDINGS, MANIFEST, REJECTS, SIMILARITY, Manifest, is_part
+from batchembed.publish.files import NEXT
+from batchembed.store import Store, sync_folder
+
+COMPARISONS = tuple(f"{SIMILARITY}/{kind}.arrow" for kind in ("top_k", "min_score", "dense"))
+
+
+def finish(store: Store, manifest: Manifest, ledger: Ledger) -> None:
+    """Publish what is staged: from here on a crash is finished by `roll_forward`."""
+    store.put(f"{NEXT}/{MANIFEST}", manifest.to_json())
+    roll_forward(store)
+    ledger.forget()
+
+
+def roll_forward(store: Store) -> bool:
+    """Finish a publication that was begun; return whether there was one."""
+    try:
+        staged = store.read(f"{NEXT}/{MANIFEST}")
+    except FileNotFoundError:
+        return False
+    told = orjson.loads(staged)
+    wanted = {note["name"] for note in (*told["parts"], *told["similarity"])}
+    if told["rejects"]:
+        wanted.add(REJECTS)
+    store.delete(MANIFEST)
+    sync_folder(store.root)
+    for folder in (EMBEDDINGS, SIMILARITY, "."):
+        for name in store.names(f"{NEXT}/{folder}"):
+            final = str(PurePosixPath(name).relative_to(NEXT))
+            if final != MANIFEST:
+                store.rename(name, final)
+    for name in (*filter(is_part, store.names(EMBEDDINGS)), *COMPARISONS, REJECTS):
+        if name not in wanted:
+            store.delete(name)
+    store.put(MANIFEST, staged)
+    store.delete(NEXT)
+    return True

@@ -15,7 +15,7 @@ Rows = NDArray[np.void]
 """A structured array: one entry a row."""
 
 BUCKETS = 256
-IN_MEMORY = 1 << 17
+IN_MEMORY = 1 << 18
 
 
 class Buckets:
@@ -68,6 +68,9 @@ class Buckets:
 
     def numbered(self) -> Iterator[tuple[int, Rows]]:
         """Yield (bucket number, its rows) for each bucket that has any, by bucket number."""
+        if self._folder is None:
+            yield from self._sorted_out()
+            return
         self._spill()
         for number, file in sorted(self._files.items()):
             file.flush()
@@ -84,6 +87,11 @@ class Buckets:
             self._folder = None
 
     def _spill(self) -> None:
+        for number, rows in self._sorted_out():
+            self._file(number).write(rows.tobytes())
+
+    def _sorted_out(self) -> Iterator[tuple[int, Rows]]:
+        """Yield the rows in memory by bucket, and forget them."""
         if not self._waiting:
             return
         rows = np.concatenate([rows for rows, _ in self._waiting])
@@ -95,7 +103,7 @@ class Buckets:
         ends = np.cumsum(np.bincount(bucket, minlength=BUCKETS))
         for number in np.unique(bucket).tolist():
             start = ends[number - 1] if number else 0
-            self._file(number).write(rows[start : ends[number]].tobytes())
+            yield number, rows[start : ends[number]]
 
     def _file(self, number: int) -> BinaryIO:
         if self._folder is None:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +223,7 @@ class RunVectors:
                 start += len(batch)
         self._starts = np.array([start for start, _ in self._batches], np.int64)
 
-    @property
+    @cached_property
     def ids(self) -> pa.Array:
         """One id a row: the id column of the corpus, else the row number."""
         return self.column(self.manifest.corpus["id"])

@@ -230,7 +230,9 @@ def test_200_000_rows_cost_less_than_0_15_seconds(tmp_path):
 def test_the_first_pass_finds_damage_in_columns_it_does_not_need(tmp_path):
     """A kept column that cannot be read ends the first pass, not the last."""
     table = pa.table({"text": ["a"] * 1000, "note": [f"note {n}" for n in range(1000)]})
-    data = bytearray(parquet(table, use_dictionary=False, compression="none", write_page_checksum=True))
+    data = bytearray(
+        parquet(table, use_dictionary=False, compression="none", write_page_checksum=True)
+    )
     at = data.index(b"note 500")
     data[at] ^= 1
     (tmp_path / "d.parquet").write_bytes(data)

@@ -181,7 +181,13 @@ def test_broken_rows_are_found_in_any_piece(put, monkeypatch):
 
 @pytest.mark.parametrize(
     ("encoding", "words"),
-    [("utf-16", "ä€🙂"), ("utf-16-be", "ä€"), ("latin-1", "äÿ"), ("cp1252", "ä€"), ("utf-32", "🙂")],
+    [
+        ("utf-16", "ä€🙂"),
+        ("utf-16-be", "ä€"),
+        ("latin-1", "äÿ"),
+        ("cp1252", "ä€"),
+        ("utf-32", "🙂"),
+    ],
 )
 def test_other_encodings_by_setting(put, encoding, words, monkeypatch):
     """The file is read as the encoding that the job names, in pieces of any size."""

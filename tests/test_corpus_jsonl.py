@@ -63,7 +63,8 @@ def test_types_hold_every_value(put, monkeypatch, values, kind, piece):
         (["a", 1], ("a whole number after a string",)),
         ([1, "a"], ("a string after a whole number",)),
         ([True, 1], ("a whole number after true or false",)),
-        ([1.5, False], ("true or false after a number",)),
+        ([1.5, False], ("true or false", "a number")),
+        ([{"a": [1.5]}, {"a": [True]}], ("true or false", "a number")),
         ([{"a": 1}, [1]], ("a list of a whole number after an object",)),
         ([{"a": 1}, {"a": "x"}], ("a string after a whole number",)),
         ([[1], ["x"]], ("a string after a whole number",)),
@@ -136,7 +137,7 @@ def test_blank_lines_and_line_ends_do_not_matter(put, end):
         (b'{"text": "a", "v": {"k": 1, "k": 2}}', ("has the name `k` twice",)),
         (b'{"text": "a", "v": 9223372036854775808}', ("the number 9223372036854775808", "64 bits")),
         (b'{"text": "a", "v": -9223372036854775809}', ("the number -9223372036854775809",)),
-        (b'{"text": "a", "v": [1' + b"0" * 5000 + b"]}", ("the number 1000", "64 bits")),
+        (b'{"text": "a", "v": [1' + b"0" * 5000 + b"]}", ("number is infinity",)),
         (b'{"text": "a", "v": 1e999}', ("is not JSON",)),
         (b'{"v": ' + b"[" * 2000 + b"]" * 2000 + b"}", ("is not JSON",)),
     ],
@@ -163,7 +164,9 @@ def test_a_utf_16_file_is_told(put):
 
 def test_a_lone_surrogate_costs_one_row(put):
     """The text arrives as written, so that the run rejects it; kept columns have U+FFFD."""
-    path = put(b'{"text": "a"}\n{"text": "x\\ud800y", "v": {"\\uDFFF": ["\\udc00"]}}\n{"text": "b"}\n')
+    path = put(
+        b'{"text": "a"}\n{"text": "x\\ud800y", "v": {"\\uDFFF": ["\\udc00"]}}\n{"text": "b"}\n'
+    )
     found = corpus(path)
     seen = texts(found)
     assert seen == ["a", "x\ud800y", "b"]
@@ -188,7 +191,9 @@ def test_lone_surrogates_in_any_batch(put):
     """The odd row is found at its own place when batches are cut."""
     rows = [b'{"text": "%d"}' % n for n in range(20_000)]
     rows[9_000] = b'{"text": "\\ud800"}'
-    assert [n for n, t in enumerate(texts(corpus(put(b"\n".join(rows))))) if t == "\ud800"] == [9000]
+    assert [n for n, t in enumerate(texts(corpus(put(b"\n".join(rows))))) if t == "\ud800"] == [
+        9000
+    ]
 
 
 @pytest.mark.parametrize("nested", [True, False])

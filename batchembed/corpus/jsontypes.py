@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -36,9 +37,13 @@ def merge(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 def find(values: Sequence[Any], before: pa.DataType) -> pa.DataType:
     """Return the type of all `values` and of those before them. Raises ContradictionError."""
     try:
-        return merge(before, pa.array(values).type)
+        found = pa.array(values).type
     except (pa.ArrowException, OverflowError) as error:
         raise ContradictionError(str(error)) from error
+    if _hides_booleans(values, found):
+        raise ContradictionError(f"{name(pa.bool_())} and {name(pa.float64())}")
+    _check_width(found)
+    return merge(before, found)
 
 
 def find_first_contradiction(values: Sequence[Any], before: pa.DataType) -> tuple[int, str]:
@@ -71,8 +76,32 @@ def _merge_structs(one: pa.StructType, other: pa.StructType) -> pa.DataType:
     merged = {field.name: field.type for field in one}
     for field in other:
         merged[field.name] = merge(merged.get(field.name, pa.null()), field.type)
-    if len(merged) > MOST_FIELDS:
-        raise ContradictionError(
-            f"more than {MOST_FIELDS:,} different names in the objects of one column"
+    both = pa.struct(list(merged.items()))
+    _check_width(both)
+    return both
+
+
+def _hides_booleans(values: Iterable[Any], kind: pa.DataType) -> bool:
+    """Return whether pyarrow made numbers of true or false: it does so among fractions."""
+    if pa.types.is_floating(kind):
+        return bool in set(map(type, values))
+    if pa.types.is_list(kind):
+        return _hides_booleans(chain.from_iterable(filter(None, values)), kind.value_type)
+    if pa.types.is_struct(kind):
+        objects = list(filter(None, values))
+        return any(
+            _hides_booleans([one.get(field.name) for one in objects], field.type) for field in kind
         )
-    return pa.struct(list(merged.items()))
+    return False
+
+
+def _check_width(kind: pa.DataType) -> None:
+    if pa.types.is_list(kind):
+        _check_width(kind.value_type)
+    elif pa.types.is_struct(kind):
+        if kind.num_fields > MOST_FIELDS:
+            raise ContradictionError(
+                f"more than {MOST_FIELDS:,} different names in the objects of one column"
+            )
+        for field in kind:
+            _check_width(field.type)

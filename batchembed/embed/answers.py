@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from batchembed.exchange import Vectors
 
 UNIT = 1e-3
+TINY = 1e-30
 
 
 def checked(vectors: Vectors, *, normalize: bool) -> tuple[Vectors, NDArray[np.bool_]]:
@@ -16,15 +17,20 @@ def checked(vectors: Vectors, *, normalize: bool) -> tuple[Vectors, NDArray[np.b
     With `normalize`, a vector whose length is off 1 by more than 1e-3 is divided by it; one that
     is of unit length already keeps its bits.
     """
-    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    squares = np.einsum("ij,ij->i", vectors, vectors).astype(np.float64)
+    doubtful = ~(np.isfinite(squares) & (squares > TINY))
+    if doubtful.any():  # too large or too small for squares in float32, or truly bad
+        wide = vectors[doubtful].astype(np.float64)
+        squares[doubtful] = np.einsum("ij,ij->i", wide, wide)
     good = np.isfinite(squares) & (squares > 0)
     if not normalize:
         return vectors, good
-    lengths = np.sqrt(squares)
-    off = good & (np.abs(lengths - 1.0) > UNIT)
+    off = good & (np.abs(np.sqrt(squares) - 1.0) > UNIT)
     if off.any():
+        wide = vectors[off].astype(np.float64)
+        lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
         vectors = vectors.copy()
-        vectors[off] = (vectors[off].astype(np.float64) / lengths[off, None]).astype(np.float32)
+        vectors[off] = (wide / lengths[:, None]).astype(np.float32)
     return vectors, good
 
 

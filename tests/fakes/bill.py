@@ -18,6 +18,7 @@ class Bill:
     tokens: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     texts: Counter[str] = field(default_factory=Counter)  # text -> how often it was paid for
+    answers: list[list[str]] = field(default_factory=list)  # the texts of each one paid for
     sizes: list[int] = field(default_factory=list)  # texts of each request
     seconds: list[float] = field(default_factory=list)  # when each request came
     now_open: int = 0
@@ -46,6 +47,8 @@ class Bill:
         """Count an answer that is about to go out; `texts` are those that are charged."""
         self.statuses[status] += 1
         self.texts.update(texts)
+        if texts:
+            self.answers.append(texts)
         self.tokens += tokens
         if self.path is not None:
             if self._file is None:

@@ -1,0 +1,126 @@
+"""What can be done to a command from inside its process: sudden ends, full disks, planted bugs.
+
+Each twist is a function of plain values, applied in the fork before the command starts.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+_AT_END: list[Callable[[], None]] = []
+# What changes a file system, and tells Python's auditing so; the first argument is a path.
+_AUDITED = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+def apply(twists: Sequence[Sequence[object]]) -> None:
+    """Apply twists, each a name and its arguments."""
+    for name, *arguments in twists:
+        globals()[f"twist_{name}"](*arguments)
+
+
+def end() -> None:
+    """Do what twists want done at the command's end."""
+    for last in _AT_END:
+        last()
+
+
+class _Steps:
+    """Counts the steps by which a process changes files, and kills it just before one of them."""
+
+    def __init__(self, stop: int | None, *, torn: bool) -> None:
+        self.stop, self.torn, self.seen = stop, torn, 0
+
+    def step(self) -> bool:
+        """Count one; return whether it is the one to die at."""
+        self.seen += 1
+        return self.seen == self.stop
+
+    def die_here(self) -> None:
+        if self.step():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _watch(root: str, steps: _Steps) -> None:
+    """Tell `steps` of every change to files below `root`."""
+
+    def heard(event: str, told: tuple) -> None:
+        writes = event == "open" and isinstance(told[2], int) and told[2] & _WRITING
+        if (writes or event in _AUDITED) and str(told[0]).startswith(root):
+            steps.die_here()
+
+    sys.addaudithook(heard)
+    for name in ("fsync", "fdatasync", "writev"):
+        setattr(os, name, _counted(getattr(os, name), steps, tears=name == "writev"))
+
+
+def _counted(real: Callable, steps: _Steps, *, tears: bool) -> Callable:
+    def counted(file: int, *rest: object) -> object:
+        if steps.step():
+            if tears and steps.torn:
+                whole = b"".join(rest[0])
+                os.write(file, whole[: len(whole) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(file, *rest)
+
+    return counted
+
+
+def twist_count_steps(root: str, told: str) -> None:
+    """Write the number of steps that change files below `root` to the file `told`."""
+    steps = _Steps(None, torn=False)
+    _watch(root, steps)
+    _AT_END.append(lambda: Path(told).write_text(str(steps.seen)))
+
+
+def twist_die_at_step(root: str, number: int, torn: bool = False) -> None:
+    """`kill -9` just before a step; `torn`: a write is half done by then."""
+    _watch(root, _Steps(number, torn=torn))
+
+
+def twist_small_files(most: int) -> None:
+    """Let no file grow beyond so many bytes: what a full disk or a quota is to a process."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+
+# -- planted bugs: the suites must see them ------------------------------------------------------
+
+
+def twist_forgetful_ledger() -> None:
+    """Plant a bug: what is paid for is not asked for when a run goes on."""
+    from batchembed.ledger import Ledger
+
+    real = Ledger.missing
+
+    def missing(self: Ledger, *given: object, **more: object) -> object:
+        known, self.entries = self.entries, lambda: iter(())
+        try:
+            return real(self, *given, **more)
+        finally:
+            self.entries = known
+
+    Ledger.missing = missing
+
+
+def twist_buffered_frames(most: int = 1 << 20) -> None:
+    """Plant a bug: answers are kept in memory and written later."""
+    from batchembed.store import Appender
+
+    real = Appender.write
+
+    def write(self: Appender, *buffers: object) -> int:
+        waiting = self.__dict__.setdefault("waiting", [])
+        waiting += [bytes(buffer) for buffer in buffers]
+        if sum(map(len, waiting)) < most:
+            return 0
+        written, self.waiting = real(self, *waiting), []
+        return written
+
+    Appender.write = write

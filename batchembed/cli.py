@@ -267,6 +267,7 @@ def providers(as_json: bool) -> None:
 
 
 def _run(job: Job, *, as_json: bool, quiet: bool) -> None:
+    from batchembed.api import glance
     from batchembed.run import run as run_job
     from batchembed.words import run_words
 
@@ -279,7 +280,7 @@ def _run(job: Job, *, as_json: bool, quiet: bool) -> None:
             answer({"error": error.message, "hint": error.hint} | failed.to_dict())
         raise
     if as_json or not quiet:
-        _print(summary, run_words(summary), as_json=as_json)
+        _print(summary, run_words(summary, glance(summary.path)), as_json=as_json)
     sys.exit(summary.exit_code)
 
 

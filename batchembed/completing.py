@@ -119,7 +119,7 @@ def only_compare(run: Run, manifest: Manifest) -> Summary:
         manifest = compare_as_asked(
             run, replace(manifest, similarity=(), compared=None), run.store.root
         )
-        publish.finish(run.store, manifest, Ledger(run.store))
+        publish.finish(run.store, manifest)
     return complete(run, manifest)
 
 

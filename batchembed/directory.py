@@ -14,11 +14,21 @@ from batchembed.clock import Clock
 from batchembed.controls import Pattern
 from batchembed.errors import JobError, SpecChangedError
 from batchembed.ledger import Ledger
-from batchembed.parts import FORMAT, FileNote, Manifest, check_format, read_manifest, whole_parts
+from batchembed.parts import (
+    EMBEDDINGS,
+    FORMAT,
+    SIMILARITY,
+    FileNote,
+    Manifest,
+    check_format,
+    read_manifest,
+    whole_parts,
+)
 from batchembed.spec import Spec
-from batchembed.store import Store
+from batchembed.store import TEMPORARY, Store
 from batchembed.version import VERSION
 
+CHECKPOINT = "checkpoint"
 IDENTITY = "checkpoint/run.json"
 PROGRESS = "checkpoint/progress.json"
 SCRATCH = "checkpoint/scratch"
@@ -86,6 +96,8 @@ def claim(store: Store, identity: Identity, job_toml: str, clock: Clock) -> Mani
             hint="give another directory with --out, or take the change back",
         )
     store.delete(SCRATCH)
+    for folder in (".", CHECKPOINT, EMBEDDINGS, SIMILARITY):
+        store.sweep(folder)
     store.make_folder(SCRATCH)
     if not store.path("job.toml").is_file() or store.read("job.toml") != job_toml.encode():
         store.put("job.toml", job_toml.encode())
@@ -133,7 +145,12 @@ def _read_identity(store: Store) -> dict[str, Any] | None:
 
 
 def _refuse_foreign(store: Store) -> None:
-    strangers = [entry.name for entry in os.scandir(store.root) if entry.name != ".lock"]
+    """Raise JobError for a folder that holds more than a run leaves that died at once."""
+    strangers = sorted({entry.name for entry in os.scandir(store.root)} - {".lock"})
+    if strangers == [CHECKPOINT] and all(
+        entry.name.startswith(TEMPORARY) for entry in os.scandir(store.path(CHECKPOINT))
+    ):
+        return
     if strangers:
         raise JobError(
             f"`{store.root}` is not a run directory, and not empty: it holds `{strangers[0]}`",

@@ -155,7 +155,7 @@ class PublishedPart:
     def entries(self) -> Iterator[tuple[Keys, NDArray[np.int64]]]:
         """Yield (keys, (n, 16); the file offset of each one's vector) for rows that have one."""
         with pa.memory_map(str(self.path)) as file:
-            base = file.read_buffer(0).address
+            base = file.read_buffer(1).address  # of no bytes it would be 0
             reader = pa.ipc.open_file(file)
             for number in range(reader.num_record_batches):
                 batch = reader.get_batch(number)

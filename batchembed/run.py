@@ -85,7 +85,7 @@ def _story(run: Run) -> Summary:
         raise too_many_rejects(staged.rejected, most, Reject(b"", "see the reasons above"))
     draft = completing.manifest_of(run, spec, told, ledger, staged=staged, before=manifest)
     draft = completing.compare_as_asked(run, draft, run.store.path(publish.NEXT))
-    publish.finish(run.store, draft, ledger)
+    publish.finish(run.store, draft)
     return completing.complete(run, draft)
 
 

@@ -75,6 +75,11 @@ class Store:
         else:
             path.unlink(missing_ok=True)
 
+    def sweep(self, folder: str) -> None:
+        """Remove the temporary files that a killed process left in a folder."""
+        for path in self.path(folder).glob(f"{TEMPORARY}*"):
+            path.unlink(missing_ok=True)
+
     def make_folder(self, folder: str) -> None:
         """Make a folder and those above it, each durably."""
         path = self.path(folder)

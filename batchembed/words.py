@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchembed.api import Hit
+    from batchembed.api import Glance, Hit
     from batchembed.monitor import Summary
     from batchembed.plan import Plan
     from batchembed.providers import ProviderInfo
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from batchembed.verify import Verified
 
 SNIPPET = 88
+HALF = 36
 
 
-def run_words(summary: Summary) -> str:
-    """Return what a run came to."""
+def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
+    """Return what a run came to, with a few rows and their nearest to look at."""
     s = summary
     done = f"{s.rows:,} rows, {s.distinct:,} different texts: {s.sent:,} embedded"
     lines = [
@@ -26,6 +27,9 @@ def run_words(summary: Summary) -> str:
         _row("vectors", f"{s.path}/embeddings/  {s.parts} parts, {s.dimensions} dimensions"),
     ]
     lines += [_row("similarity", f"{s.path}/{name}") for name in s.similarity]
+    for number, near in enumerate(glances):
+        told = f"{near.score:.2f}  {_cut(near.left, HALF)}  ~  {_cut(near.right, HALF)}"
+        lines.append(_row("" if number else "nearest", told))
     if s.rejected:
         why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(s.reasons.items()))
         lines.append(_row("rejects", f"{s.path}/rejects.arrow  {why}"))
@@ -117,9 +121,7 @@ def hit_words(hits: Sequence[Hit]) -> str:
     lines = []
     for hit in hits:
         texts = [str(v) for k, v in hit.columns.items() if isinstance(v, str) and v != hit.id]
-        told = " · ".join(" ".join(text.split()) for text in texts)
-        cut = told if len(told) <= SNIPPET else told[: SNIPPET - 1] + "…"
-        lines.append(f"{hit.score:.4f}  {hit.id}  {cut}")
+        lines.append(f"{hit.score:.4f}  {hit.id}  {_cut(' · '.join(texts), SNIPPET)}")
     return "\n".join(lines)
 
 
@@ -139,6 +141,12 @@ def provider_words(found: Sequence[ProviderInfo]) -> str:
         ]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def _cut(text: str, length: int) -> str:
+    """Return `text` on one line of at most `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def _row(name: str, words: str) -> str:

@@ -1,6 +1,6 @@
 """A corpus gives every row, in order, under its own types, whatever the files are."""
 
-import datetime
+import datetime as dt
 import decimal
 import time
 
@@ -79,7 +79,7 @@ def test_rows_of_several_files_are_numbered_through(tmp_path):
 
 
 TYPES = {
-    "date": pa.array([datetime.date(2020, 1, 2), None]),
+    "date": pa.array([dt.date(2020, 1, 2), None]),
     "time": pa.array([1, None], pa.time64("us")),
     "zoned": pa.array([10**18 + 1, None], pa.timestamp("ns", "Europe/Berlin")),
     "span": pa.array([5, None], pa.duration("ms")),

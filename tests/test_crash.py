@@ -134,7 +134,7 @@ def unbroken(commands, case, server, folder):
     assert sorted(text for line in lines for text in line) == sorted(case.distinct)
     bad = wrong_rows(
         job.run,
-        table(None if not text.strip() and case.suffix == ".never" else text for text in case.given),
+        table(case.given),
         unembedded=lambda text: "POISON" in text,
     )
     assert bad == []
@@ -181,3 +181,26 @@ def test_a_killed_run_goes_on_and_pays_nothing_twice(commands, tmp_path, number)
     seed = f"{SEED}/{number}"
     print("seed", seed)
     check(commands, tmp_path, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("torn", [False, True], ids=["before", "torn"])
+def test_killed_at_every_step_on_the_disk(commands, tmp_path, torn):
+    """Killed before each change of the disk, from the first to the last, a job goes on."""
+    case = Case("steps")
+    case.texts_per_request, case.concurrency, case.given = 4, 2, case.given[:60]
+    failed = []
+    with running(script=case.script()) as server:
+        right, _, steps = unbroken(commands, case, server, tmp_path / "whole")
+        for number in range(1, steps + 1):
+            job = Killed(commands, case, server, tmp_path / str(number))
+            before = len(job.bill())
+            ended = job.start(["die_at_step", str(job.run), number, torn]).wait()
+            assert ended.code in (-9, 3), ended
+            try:
+                job.check_after_kill(before)
+                job.finish()
+                assert digests(job.run) == right
+            except AssertionError as error:
+                failed.append((number, str(error)[:300]))
+    assert failed == []

@@ -7,36 +7,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from batchembed.api.asking import Asked, embed_texts
 from batchembed.errors import ActionNeededError, JobError
 from batchembed.exchange import Role
 from batchembed.job import load
 from batchembed.monitor import Monitor
-from batchembed.parts import Manifest, RunVectors
+from batchembed.parts import Manifest, RunVectors, read_manifest
 from batchembed.similarity import Compared, SimilaritySettings, compare, nearest
 from batchembed.store import Store
 
+GLANCE_ROWS = 100_000
 MATCHING: dict[str, Role] = {"symmetric": "symmetric", "query": "document"}
 """The role to ask in, by the role of the run; "query" for documents and for mixed runs."""
 
 
 def similarity(
-    left: Path,
-    right: Path | None,
-    out: Path,
+    left: Path | str,
+    right: Path | str | None,
+    out: Path | str,
     settings: SimilaritySettings,
     *,
     monitor: Monitor | None = None,
 ) -> Compared:
     """Compare a run with itself, or with another, into an Arrow file that appears when complete."""
-    mine = RunVectors(left)
-    theirs = None if right is None else RunVectors(right)
+    mine = RunVectors(Path(left))
+    theirs = None if right is None else RunVectors(Path(right))
     if theirs is not None:
         check_same_space(mine.manifest, theirs.manifest)
     monitor = monitor or Monitor("quiet")
     monitor.phase("comparing", None, "scores")
-    folder = Store(out.absolute().parent)
-    with folder.create(out.name) as writer:
+    folder = Store(Path(out).absolute().parent)
+    with folder.create(Path(out).name) as writer:
         compared = compare(mine, theirs, settings, write=writer, progress=monitor.reach)
         writer.commit()
     monitor.close("compared", 0)
@@ -54,11 +58,11 @@ class Hit:
 
 
 def search(
-    path: Path, text: str, k: int = 10, *, environ: Mapping[str, str] | None = None
+    path: Path | str, text: str, k: int = 10, *, environ: Mapping[str, str] | None = None
 ) -> list[Hit]:
     """Return the `k` rows of a run nearest to `text`, best first, by cosine."""
-    run = RunVectors(path)
-    job = load(path / "job.toml")
+    run = RunVectors(Path(path))
+    job = load(Path(path) / "job.toml")
     role: Role = MATCHING.get(run.role, "query")
     vectors = embed_texts(job, [Asked(text, role)], environ)
     if vectors[0] is None:
@@ -81,3 +85,43 @@ def check_same_space(left: Manifest, right: Manifest) -> None:
         f"the two runs have vectors of different specs: {told}",
         hint="embed both with the same [model]; only `representation` may differ",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A row and the row nearest to it, each by a few words of its own."""
+
+    left: str
+    right: str
+    score: float
+
+
+def glance(path: Path | str, k: int = 3) -> list[Glance]:
+    """Return the first `k` rows of a run's own top-k file, each with the row nearest to it.
+
+    Returns [] for a run without such a file, and for one of more than 100,000 rows.
+    """
+    root = Path(path)
+    manifest = read_manifest(Store(root))
+    file = root / "similarity" / "top_k.arrow"
+    if manifest is None or not file.is_file() or manifest.counts["rows"] > GLANCE_ROWS:
+        return []
+    left = RunVectors(root)
+    against = (manifest.compared or {}).get("against")
+    right = RunVectors(Path(against)) if against else left
+    found = []
+    with pa.memory_map(str(file)) as source:
+        neighbors = pa.ipc.open_file(source).read_all()["neighbors"]
+        for row in range(min(k, len(neighbors))):
+            near = neighbors[row].as_py()
+            if near:
+                other = pc.index(right.ids, near[0]["id"]).as_py()
+                found.append(Glance(_label(left, row), _label(right, other), near[0]["score"]))
+    return found
+
+
+def _label(run: RunVectors, row: int) -> str:
+    """Return a few words that tell a row: its first text that is not its id."""
+    name = run.ids[row].as_py()
+    texts = [v for v in run.row(row).values() if isinstance(v, str) and v != name]
+    return texts[0] if texts else str(name)

@@ -15,14 +15,14 @@ from batchembed.parts import read_manifest
 from batchembed.store import Store
 
 
-def status(path: Path) -> dict[str, Any]:
+def status(path: Path | str) -> dict[str, Any]:
     """Return what is known of a run: its state, and its progress or what it came to.
 
     `state` is `complete`, `running`, or `stopped` (run it again to go on).
     """
-    store = Store(path)
+    store = Store(Path(path))
     manifest = read_manifest(store)
-    running = _is_held(path)
+    running = _is_held(store.root)
     try:
         progress = orjson.loads(store.read(directory.PROGRESS))
     except (FileNotFoundError, orjson.JSONDecodeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from batchembed import corpus, directory
+from batchembed import corpus, directory, providers
 from batchembed.engines import local
 from batchembed.job import Job
 from batchembed.monitor import Monitor
@@ -37,7 +37,9 @@ def plan(job: Job, monitor: Monitor | None = None) -> Plan:
         feed = CorpusFeed(rows, survey, missing, reading(job), Packer(limits))
         count(found, missing, feed)
     time_under(found, limits)
-    dimensions = ledger.dimensions or spec.dimensions
+    info = providers.info(spec.provider)
+    usual = info.dimensions if spec.name == info.model else None
+    dimensions = ledger.dimensions or spec.dimensions or usual
     space(found, dimensions, 2 if job.output.dtype == "float16" else 4)
     found.cost = 0.0 if spec.provider == "local" else None
     monitor.close("planned", 0)

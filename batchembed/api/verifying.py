@@ -31,7 +31,7 @@ def verify(path: Path, *, sample: int = 0, seed: int = 0, environ: Environ = Non
 
     With `sample`, so many random rows are embedded again, each alone, and compared.
     """
-    store = Store(path)
+    store = Store(Path(path))
     manifest = _complete(store)
     found = Verified()
     whole = check_files(store, manifest, found)
@@ -41,7 +41,7 @@ def verify(path: Path, *, sample: int = 0, seed: int = 0, environ: Environ = Non
     if len(whole) == len(manifest.parts):
         _compare_keys(job, store, manifest, found)
         if sample:
-            _embed_again(job, path, sample, found, rng=random.Random(seed), environ=environ)  # noqa: S311 - repeatable, no secret
+            _embed_again(job, store.root, sample, found, rng=random.Random(seed), environ=environ)  # noqa: S311 - repeatable, no secret
     return found
 
 

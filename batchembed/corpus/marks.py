@@ -82,6 +82,8 @@ class _NotAControlError(ValueError):
 
 
 def _listed(spans: Any) -> list[Any]:
+    if spans is None:  # JSON text may say null
+        return []
     if not isinstance(spans, list):
         raise _NotAControlError(f"`{str(spans)[:80]}` is not a list")
     return spans

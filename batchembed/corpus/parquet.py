@@ -101,8 +101,9 @@ def _dictionary_rows(probed: Any, group: int, texts: Sequence[str]) -> int:
         batch_size=1, row_groups=[group], columns=list(texts), use_threads=False
     ):
         for name in texts:
-            values = rows.column(name).dictionary
-            values.validate(full=True)
+            values = rows.column(name)
+            if pa.types.is_dictionary(values.type):  # not for a name with a dot in it
+                values = values.dictionary
             longest = max(longest, int(value_bytes(values).max(initial=0)))
         break
     return max(1, min(BATCH_ROWS, _DICTIONARY_BYTES // longest))

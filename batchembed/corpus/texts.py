@@ -35,8 +35,7 @@ class Texts:
             if columns.template is None and not _is_text(kind):
                 raise CorpusError(
                     f"column `{name}` of `{file.path}` is {schema.field(name).type}, not text",
-                    hint=f'to embed it as text all the same, set template = "{{{name}}}" '
-                    "under [corpus] instead of `text`",
+                    hint=_instead(name, kind),
                 )
             if columns.template is not None and _in_words(kind) is None:
                 raise CorpusError(
@@ -143,6 +142,15 @@ def _in_words(kind: pa.DataType) -> Callable[[Any], str] | None:
     if _types.is_floating(kind):
         return repr
     return _iso if _types.is_date(kind) else None
+
+
+def _instead(name: str, kind: pa.DataType) -> str:
+    if _in_words(kind) is None:
+        return "name a column of text, or write this one as text in the corpus"
+    return (
+        f'to embed it as text all the same, set template = "{{{name}}}" under [corpus] '
+        "instead of `text`"
+    )
 
 
 def _iso(date: Any) -> str:

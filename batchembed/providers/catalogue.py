@@ -18,7 +18,9 @@ class ProviderInfo:
     """What `batchembed providers` tells of one provider.
 
     `key_variable` is the environment variable of its key; `roles` and `limits` are words for
-    people; `controls` says whether attention controls work.
+    people; `controls` says whether attention controls work. `dimensions` is the length of the
+    default model's vectors, None where only the server knows. The key is sent to no host but
+    the provider's own when `own_host_only`, unless the job names it.
     """
 
     name: str
@@ -29,6 +31,7 @@ class ProviderInfo:
     own_host_only: bool
     roles: str
     controls: bool
+    dimensions: int | None
     limits: str
     note: str
 
@@ -43,6 +46,7 @@ _KNOWN = (
         own_host_only=False,
         roles="one space: document and query give the same vector as symmetric",
         controls=True,
+        dimensions=256,
         limits="none",
         note="English; no key, no network; another name loads it with sentence-transformers",
     ),
@@ -55,6 +59,7 @@ _KNOWN = (
         own_host_only=False,
         roles="symmetric, document, query",
         controls=True,
+        dimensions=None,
         limits="100 texts a request; 2,048 tokens a text",
         note="dimensions: 128 (compressed) or the model's own; base_url for on-premise hosts",
     ),
@@ -67,6 +72,7 @@ _KNOWN = (
         own_host_only=True,
         roles="none of its own: set a prefix for each role",
         controls=False,
+        dimensions=None,
         limits="2,048 texts and 300,000 tokens a request; 8,192 tokens a text",
         note="base_url for vLLM, TEI, Infinity, Ollama, …: 64 texts a request, the key optional",
     ),

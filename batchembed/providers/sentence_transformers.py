@@ -56,11 +56,13 @@ class Encoder:
             )
             vectors[kept] = np.asarray(found, dtype=np.float32)
         tokens = sum(lengths[i] for i in kept)
-        return Response(vectors, tokens, self._version, unusable=unusable)
+        return Response(vectors, tokens, self._version, unusable=unusable, proven=True)
 
     def _dimensions(self) -> int:
-        found = self._spec.dimensions or self._model.get_sentence_embedding_dimension()
-        return int(found)
+        if self._spec.dimensions:
+            return self._spec.dimensions
+        now = getattr(self._model, "get_embedding_dimension", None)  # its name since 6.0
+        return int((now or self._model.get_sentence_embedding_dimension)())
 
     def _lengths(self, texts: list[str]) -> list[int]:
         """Return how many tokens each text has, special ones included, with none cut off."""

@@ -21,11 +21,10 @@ from batchembed.store import Store, sync_folder
 COMPARISONS = tuple(f"{SIMILARITY}/{kind}.arrow" for kind in ("top_k", "min_score", "dense"))
 
 
-def finish(store: Store, manifest: Manifest, ledger: Ledger) -> None:
+def finish(store: Store, manifest: Manifest) -> None:
     """Publish what is staged: from here on a crash is finished by `roll_forward`."""
     store.put(f"{NEXT}/{MANIFEST}", manifest.to_json())
     roll_forward(store)
-    ledger.forget()
 
 
 def roll_forward(store: Store) -> bool:
@@ -49,5 +48,6 @@ def roll_forward(store: Store) -> bool:
         if name not in wanted:
             store.delete(name)
     store.put(MANIFEST, staged)
+    Ledger(store).forget()
     store.delete(NEXT)
     return True

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 _AT_END: list[Callable[[], None]] = []
-# What changes a file system, and tells Python's auditing so; the first argument is a path.
-_AUDITED = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
+# What changes a file system and tells Python's auditing so: where its path and folder stand.
+_AUDITED = {"os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.mkdir": 2, "os.truncate": None}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -50,12 +50,22 @@ def _watch(root: str, steps: _Steps) -> None:
 
     def heard(event: str, told: tuple) -> None:
         writes = event == "open" and isinstance(told[2], int) and told[2] & _WRITING
-        if (writes or event in _AUDITED) and str(told[0]).startswith(root):
+        if (writes or event in _AUDITED) and _place(event, told).startswith(root):
             steps.die_here()
 
     sys.addaudithook(heard)
     for name in ("fsync", "fdatasync", "writev"):
         setattr(os, name, _counted(getattr(os, name), steps, tears=name == "writev"))
+
+
+def _place(event: str, told: tuple) -> str:
+    """Return the path that an event is about, with all folders above it."""
+    if isinstance(told[0], int):
+        return ""
+    at = _AUDITED.get(event)
+    folder = told[at] if at is not None and isinstance(told[at], int) else -1
+    above = f"/proc/self/fd/{folder}" if folder >= 0 else "."
+    return os.path.join(os.path.realpath(above), os.fspath(told[0]))
 
 
 def _counted(real: Callable, steps: _Steps, *, tears: bool) -> Callable:

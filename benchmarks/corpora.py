@@ -1,0 +1,54 @@
+"""Corpora to measure with: short texts recombined from the sample articles, as Parquet."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ARTICLES = Path(__file__).parent.parent / "sample_data" / "articles.parquet"
+SHORT, LONG = 54, 400
+ROWS_AT_ONCE = 50_000
+
+
+def make(path: Path, rows: int, *, characters: int = SHORT, seed: int = 1) -> Path:
+    """Write a Parquet corpus of `rows` rows, columns `id` and `text`; keep one that is there.
+
+    A text is two runs of words from two articles, `characters` long on average: enough ways to
+    combine them that texts hardly ever stand there twice, while the words are known ones.
+    """
+    if path.exists():
+        return path
+    temporary = path.with_suffix(".making")
+    schema = pa.schema([("id", pa.string()), ("text", pa.string())])
+    with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        upcoming = texts(characters, seed)
+        for first in range(0, rows, ROWS_AT_ONCE):
+            count = min(ROWS_AT_ONCE, rows - first)
+            made = [next(upcoming) for _ in range(count)]
+            ids = [f"row-{first + at:08d}" for at in range(count)]
+            writer.write_table(pa.table({"id": ids, "text": made}, schema=schema))
+    temporary.rename(path)
+    return path
+
+
+def texts(characters: int, seed: int) -> Iterator[str]:
+    """Yield texts without end, the same ones for the same seed."""
+    english = pl.read_parquet(ARTICLES).filter(pl.col("language") == "en")
+    articles = [text.split() for text in english["text"].to_list()]
+    draw = random.Random(seed)
+    half = characters / 2 / (sum(map(len, map(" ".join, articles))) / sum(map(len, articles)))
+    while True:
+        yield f"{_run(draw, articles, half)} {_run(draw, articles, half)}"
+
+
+def _run(draw: random.Random, articles: list[list[str]], words: float) -> str:
+    """Return `words` words on average that follow each other in some article, or a few less."""
+    article = articles[int(draw.random() * len(articles))]
+    count = max(1, round(words * (0.5 + draw.random())))
+    start = int(draw.random() * max(1, len(article) - count))
+    return " ".join(article[start : start + count])

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ class Buckets:
         self._waiting: list[tuple[Rows, NDArray[np.uint8]]] = []
         self._waiting_rows = 0
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._files: dict[int, BinaryIO] = {}
+        self._files: dict[int, Path] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -56,15 +56,17 @@ class Buckets:
             self._spill()
 
     def __iter__(self) -> Iterator[Rows]:
-        """Yield the rows of each bucket that has any, one array a bucket, by bucket number."""
+        """Yield the rows of each bucket that has any, by bucket number.
+
+        Rows that were never spilled come as one array, of all buckets and in no order of them.
+        """
         if self._folder is None:
             if self._waiting:
                 yield np.concatenate([rows for rows, _ in self._waiting])
             return
         self._spill()
         for _, file in sorted(self._files.items()):
-            file.flush()
-            yield np.fromfile(file.name, dtype=self.dtype)
+            yield np.fromfile(file, dtype=self.dtype)
 
     def numbered(self) -> Iterator[tuple[int, Rows]]:
         """Yield (bucket number, its rows) for each bucket that has any, by bucket number."""
@@ -73,14 +75,12 @@ class Buckets:
             return
         self._spill()
         for number, file in sorted(self._files.items()):
-            file.flush()
-            yield number, np.fromfile(file.name, dtype=self.dtype)
+            yield number, np.fromfile(file, dtype=self.dtype)
 
     def close(self) -> None:
         """Forget everything and remove the scratch files."""
         self._waiting.clear()
-        for file in self._files.values():
-            file.close()
+        self._waiting_rows = 0
         self._files.clear()
         if self._folder is not None:
             self._folder.cleanup()
@@ -88,7 +88,8 @@ class Buckets:
 
     def _spill(self) -> None:
         for number, rows in self._sorted_out():
-            self._file(number).write(rows.tobytes())
+            with self._file(number).open("ab") as file:
+                file.write(rows.tobytes())
 
     def _sorted_out(self) -> Iterator[tuple[int, Rows]]:
         """Yield the rows in memory by bucket, and forget them."""
@@ -105,9 +106,8 @@ class Buckets:
             start = ends[number - 1] if number else 0
             yield number, rows[start : ends[number]]
 
-    def _file(self, number: int) -> BinaryIO:
+    def _file(self, number: int) -> Path:
+        """Return the file of a bucket; none is kept open, since a join would hold 512 of them."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="join-", dir=self._scratch)
-        if number not in self._files:
-            self._files[number] = (Path(self._folder.name) / f"{number:03d}").open("wb")
-        return self._files[number]
+        return self._files.setdefault(number, Path(self._folder.name) / f"{number:03d}")

@@ -25,7 +25,15 @@ from batchembed.survey import REASONS, Survey
 from batchembed.version import VERSION
 
 
-def stage(run: Run, spec: Spec, rows: Corpus, survey: Survey, ledger: Ledger) -> publish.Staged:
+def stage(
+    run: Run,
+    spec: Spec,
+    rows: Corpus,
+    survey: Survey,
+    ledger: Ledger,
+    *,
+    before: Manifest | None,
+) -> publish.Staged:
     """Write parts and rejects where publishing will find them."""
     if ledger.dimensions is None:
         raise ActionNeededError(
@@ -35,7 +43,7 @@ def stage(run: Run, spec: Spec, rows: Corpus, survey: Survey, ledger: Ledger) ->
         "version": VERSION,
         "provider": spec.provider,
         "model": spec.name,
-        "model_versions": sorted(ledger.bill.model_versions),
+        "model_versions": _model_versions(ledger, before),
         "representation": identity(run.job, spec).role,
         "dimensions": ledger.dimensions,
         "normalized": spec.normalize,

@@ -32,6 +32,7 @@ CHECKPOINT = "checkpoint"
 IDENTITY = "checkpoint/run.json"
 PROGRESS = "checkpoint/progress.json"
 SCRATCH = "checkpoint/scratch"
+NEXT = "checkpoint/next"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ def claim(store: Store, identity: Identity, job_toml: str, clock: Clock) -> Mani
             hint="give another directory with --out, or take the change back",
         )
     store.delete(SCRATCH)
+    store.delete(NEXT)
     for folder in (".", CHECKPOINT, EMBEDDINGS, SIMILARITY):
         store.sweep(folder)
     store.make_folder(SCRATCH)

@@ -3,8 +3,10 @@
 Theory of operation. Requests leave through one gate, in order. Each resource (requests, tokens)
 has a *due time*: the moment from which the next start keeps the rate; a start moves it on by
 cost / rate. There is no bucket that could be full at the start, so there is no burst, and a
-server whose window begins anywhere sees at most its limit. We aim at `AIM` of a limit: the
-rest is for jitter on the way. Tokens are estimated at the start and corrected by the bill.
+server whose window begins anywhere sees at most its limit. A start that comes late, because
+timers do, is made up for: up to `LATE` seconds, or every timer would cost some of the rate. We
+aim at `AIM` of a limit: the rest is for that and for jitter on the way. Tokens are estimated at
+the start and corrected by the bill.
 
 An outcome that says "slower" or "down" sets a *hold*: nothing starts before it ends, and then
 one request alone goes as a probe. Any end of the probe lets the next one try; a success opens
@@ -24,6 +26,7 @@ from batchembed.clock import Clock
 from batchembed.exchange import Outcome, Response, Throttled, Unavailable
 
 AIM = 0.98
+LATE = 0.05
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 60.0
 
@@ -58,10 +61,10 @@ def admit(state: State, rates: Rates, tokens: int, now: float) -> tuple[State, f
     start = max(now, state.held_until, state.request_due, state.token_due)
     request_due, token_due = state.request_due, state.token_due
     if rates.requests_per_minute is not None:
-        request_due = max(request_due, now) + 60.0 / (AIM * rates.requests_per_minute)
+        request_due = max(request_due, now - LATE) + 60.0 / (AIM * rates.requests_per_minute)
     if rates.tokens_per_minute is not None:
         cost = tokens * state.billed
-        token_due = max(token_due, now) + 60.0 * cost / (AIM * rates.tokens_per_minute)
+        token_due = max(token_due, now - LATE) + 60.0 * cost / (AIM * rates.tokens_per_minute)
     return replace(state, request_due=request_due, token_due=token_due), start
 
 

@@ -15,7 +15,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchembed.errors import DamagedError, UsageError
+from batchembed.errors import ActionNeededError, DamagedError, UsageError
 from batchembed.exchange import Keys, Vectors
 from batchembed.spec import KEY_BYTES
 from batchembed.store import Store
@@ -75,6 +75,8 @@ def read_manifest(store: Store) -> Manifest | None:
         return None
     except orjson.JSONDecodeError as error:
         raise DamagedError(f"`{store.path(MANIFEST)}` is not JSON: {error}") from error
+    if not isinstance(told, dict):
+        raise DamagedError(f"`{store.path(MANIFEST)}` is not a manifest, but JSON of another kind")
     check_format(told.get("format"), store.path(MANIFEST))
     try:
         return Manifest(
@@ -123,11 +125,12 @@ def part_batch(
 ) -> pa.RecordBatch:
     """Return a batch of a part. `vectors` is (n, d); where `has` (n,) is False the vector is null.
 
-    A key of zeros (a row without text) becomes null.
+    A key of zeros (a row without text) becomes null. Raises ActionNeededError for a number that
+    the dtype cannot hold.
     """
     field_type = schema.field(VECTOR).type
     has_key: NDArray[np.bool_] = np.any(keys, axis=1)
-    values = vectors if field_type.value_type == pa.float32() else vectors.astype(np.float16)
+    values = vectors if field_type.value_type == pa.float32() else _halved(vectors)
     nulls = None if has.all() else pa.array(~has)
     column = pa.FixedSizeListArray.from_arrays(
         pa.array(values.reshape(-1)), type=field_type, mask=nulls
@@ -135,6 +138,17 @@ def part_batch(
     return pa.RecordBatch.from_arrays(
         [*kept.columns, column, _key_column(keys, has_key)], schema=schema
     )
+
+
+def _halved(vectors: Vectors) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        halves = vectors.astype(np.float16)
+    if not np.isfinite(halves).all():
+        raise ActionNeededError(
+            f"a vector holds `{np.abs(vectors).max():g}`, and float16 ends at `65504`",
+            hint='write them as they are with `output.dtype = "float32"`, into another directory',
+        )
+    return halves
 
 
 def _key_column(keys: Keys, has: NDArray[np.bool_]) -> pa.Array:

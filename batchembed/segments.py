@@ -22,6 +22,7 @@ reading goes on. What a damaged frame held counts as never paid for, and is aske
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,7 +40,6 @@ MAGIC = b"bE1\n"
 HEAD = struct.Struct("<4sII")
 PAYLOAD = struct.Struct("<BIII")
 VECTORS, REJECTS = 1, 2
-LONGEST = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,10 @@ def read_frames(path: Path, damage: Damage | None = None) -> Iterator[Frame]:
     """Yield the frames of a segment that are whole, in file order."""
     damage = damage or Damage()
     with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
         position = 0
         while head := file.read(HEAD.size):
-            payload = _payload(file, head)
+            payload = _payload(file, head, size - position - HEAD.size)
             if payload is None:
                 found = _next_magic(file, position + 1)
                 damage.frames += 1
@@ -113,11 +114,15 @@ def read_frames(path: Path, damage: Damage | None = None) -> Iterator[Frame]:
             position = file.tell()
 
 
-def _payload(file: BinaryIO, head: bytes) -> bytes | None:
+def _payload(file: BinaryIO, head: bytes, left: int) -> bytes | None:
+    """Return the payload if it is whole; no more is read than the `left` bytes of the file.
+
+    The checksum of no bytes is 0: zeros after a magic must not pass as a frame.
+    """
     if len(head) < HEAD.size:
         return None
     magic, length, crc = HEAD.unpack(head)
-    if magic != MAGIC or length > LONGEST:
+    if magic != MAGIC or not PAYLOAD.size <= length <= left:
         return None
     payload = file.read(length)
     if len(payload) != length or google_crc32c.value(payload) != crc:

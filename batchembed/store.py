@@ -12,13 +12,14 @@ import hashlib
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import orjson
 
-from batchembed.errors import NotFinishedError, RunHeldError
+from batchembed.errors import NotFinishedError, RunHeldError, UsageError
 
 TEMPORARY = ".tmp-"
 
@@ -155,6 +156,7 @@ class Writer:
         self._hash = hashlib.sha256()
         self.size = 0
         self.closed = False
+        self._committed = False
 
     def __enter__(self) -> Self:
         return self
@@ -165,10 +167,12 @@ class Writer:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        if not self._file.closed:
-            self._file.close()
-            self._temporary.unlink(missing_ok=True)
         self.closed = True
+        if self._committed:
+            return
+        with suppress(OSError):  # closing flushes, which a full disk fails
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
 
     def write(self, data: bytes | memoryview) -> int:
         """Append bytes; return how many."""
@@ -192,6 +196,7 @@ class Writer:
         os.fsync(self._file.fileno())
         self._file.close()
         self._temporary.rename(self._final)
+        self._committed = True
         sync_folder(self._final.parent)
 
 
@@ -199,8 +204,17 @@ class Hold:
     """The right to write into a run directory; the operating system ends it with the process."""
 
     def __init__(self, root: Path, holder: dict[str, object]) -> None:
-        """Take it at once, or raise RunHeldError naming who has it."""
-        root.mkdir(parents=True, exist_ok=True)
+        """Take it at once, or raise RunHeldError naming who has it.
+
+        Raises UsageError when there is no directory and none can be made.
+        """
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot make the directory `{root}`: {error.strerror}",
+                hint="give another directory as output",
+            ) from error
         path = root / ".lock"
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)

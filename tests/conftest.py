@@ -1,7 +1,9 @@
 """What many suites share: commands that start quickly."""
 
 import pytest
+from fakes import running
 from fakes.commands import forking
+from fakes.places import Place
 
 
 @pytest.fixture(scope="session")
@@ -9,3 +11,20 @@ def commands():
     """batchembed's commands, each in a fork of a process that has imported everything."""
     with forking() as commands:
         yield commands
+
+
+@pytest.fixture
+def server():
+    """A stand-in for an embedding API, without faults."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def place(commands, tmp_path):
+    """Make a folder with a corpus and a job: `place(texts, server=…, limits__concurrency=2)`."""
+
+    def make(given, *, name="place", **more):
+        return Place(commands, tmp_path / name, given, **more)
+
+    return make

@@ -3,7 +3,6 @@
 import json
 import random
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from fakes import running
@@ -58,7 +57,9 @@ class Case:
 
     @property
     def distinct(self):
-        return {text for text in self.given if text.strip()} - {t for t in self.given if "POISON" in t}
+XX
+            t for t in self.given if "POISON" in t
+        }
 
     def job(self, folder, server):
         corpus = write(folder / f"corpus{self.suffix}", table(self.given))
@@ -175,12 +176,56 @@ def check(commands, folder, seed):
     assert digests(job.run) == right
 
 
-@pytest.mark.parametrize("number", range(10))
+MANY = [pytest.param(n, marks=pytest.mark.slow) for n in range(10, 70)]
+
+
+@pytest.mark.parametrize("number", [*range(10), *MANY])
 def test_a_killed_run_goes_on_and_pays_nothing_twice(commands, tmp_path, number):
     """Killed at a random moment and run again, a job gives the bytes of an unbroken run."""
     seed = f"{SEED}/{number}"
     print("seed", seed)
     check(commands, tmp_path, seed)
+
+
+@pytest.fixture
+def half_done(commands, tmp_path):
+    """Start a job of sixty requests, two at a time, and kill it when half is answered."""
+    with running(delay=0.01) as server:
+
+        def start(*twists):
+            case = Case("planted")
+            case.kind, case.similarity, case.suffix = "openai/base64", None, ".parquet"
+            case.texts_per_request, case.concurrency, case.given = 4, 2, [*texts(240), ""]
+            job = Killed(commands, case, server, tmp_path / "run-of-it")
+            command = job.start(*twists)
+            until(lambda: len(server.bill.answers) >= 30)
+            assert command.kill().code == -9
+            return job
+
+        yield start
+
+
+def test_no_plant_no_alarm(half_done):
+    """The job by which planted bugs are seen passes when nothing is planted."""
+    job = half_done()
+    job.check_after_kill(0)
+    job.finish()
+    assert len(job.kept) >= 28 * 4
+
+
+def test_a_ledger_that_is_not_consulted_is_seen(half_done):
+    """Planted: the run that goes on asks for everything again."""
+    job = half_done()
+    job.check_after_kill(0)
+    with pytest.raises(AssertionError, match="sent again"):
+        job.finish(["forgetful_ledger"])
+
+
+def test_frames_that_are_written_later_are_seen(half_done):
+    """Planted: answers wait in memory before they are written."""
+    job = half_done(["buffered_frames"])
+    with pytest.raises(AssertionError, match="more answers are lost"):
+        job.check_after_kill(0)
 
 
 @pytest.mark.slow

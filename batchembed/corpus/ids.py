@@ -20,7 +20,7 @@ from batchembed.errors import CorpusError
 
 _SEEN = np.dtype([("hash", "<u8"), ("row", "<i8")])
 _MOST_PAIRS = 1000
-_IN_MEMORY = 1 << 20  # rows of 16 bytes; more go to scratch files
+_IN_MEMORY = 1 << 18  # rows of 16 bytes; more go to scratch files
 
 
 def check_type(columns: Columns, schema: pa.Schema, file: CorpusFile) -> None:

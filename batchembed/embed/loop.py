@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -186,15 +185,16 @@ class Loop:
             self.stop(too_many_rejects(self.rejects, most, rejects[-1]))
 
     def _mind_patience(self) -> None:
-        patience = self.rules.patience
-        if patience is not None and self.pacer.failing_for() > patience:
-            reason = self.pacer.state.reason
-            self.stop(
-                NotFinishedError(
-                    f"nothing was answered for `{self.pacer.failing_for():.0f}` s: {reason}",
-                    hint="what was paid for is kept; run the same command again later",
-                )
-            )
+        """Stop when nothing was answered for too long, or is to be asked for too long."""
+        patience, reason = self.rules.patience, self.pacer.state.reason
+        failing, held = self.pacer.failing_for(), self.pacer.held_for()
+        if patience is None or max(failing, held) <= patience:
+            return
+        told = f"nothing was answered for `{failing:.0f}` s"
+        if held > patience:
+            told = f"the server asks to wait for `{held:.0f}` s"
+        hint = "what was paid for is kept; run the same command again later"
+        self.stop(NotFinishedError(f"{told}: {reason}", hint=hint))
 
     async def _try_harmless(self, role: Role, refused: Outcome) -> None:
         """End the run when the provider refuses even a harmless text: the job is wrong then."""
@@ -228,16 +228,18 @@ class Loop:
         self.opened.set()
 
     async def _feed(self, feed: Feed, ahead: asyncio.Queue[Request | None]) -> None:
-        """Read ahead in a thread; None for each worker ends the work."""
-        upcoming = feed.upcoming()
-        with suppress(asyncio.CancelledError):
-            try:
-                while (some := await asyncio.to_thread(next, upcoming, None)) is not None:
-                    for request in some:
-                        await ahead.put(request)
-            finally:
-                for _ in range(self.rules.concurrency):
-                    await ahead.put(None)
+        """Read ahead in a thread; None for each worker ends the work, also after an error."""
+        upcoming, cancelled = feed.upcoming(), False
+        try:
+            while (some := await asyncio.to_thread(next, upcoming, None)) is not None:
+                for request in some:
+                    await ahead.put(request)
+        except asyncio.CancelledError:
+            cancelled = True  # nobody takes anything any more: a put could wait for ever
+            raise
+        finally:
+            for _ in range(0 if cancelled else self.rules.concurrency):
+                await ahead.put(None)
 
 
 def disk_error(error: OSError) -> NotFinishedError:

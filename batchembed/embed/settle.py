@@ -107,7 +107,7 @@ def judge(part: Part, outcome: Outcome, facts: Facts) -> Verdict:  # noqa: PLR09
 
 def _answered(part: Part, response: Response, facts: Facts) -> Verdict:
     request, vectors = part.request, response.vectors
-    if vectors.ndim != 2 or len(vectors) != len(request):  # noqa: PLR2004 - (n, d)
+    if vectors.ndim != 2 or len(vectors) != len(request) or not vectors.size:  # noqa: PLR2004 - (n, d)
         reason = f"asked for {len(request)} vectors, got an array of shape {vectors.shape}"
         return _malformed(part, Malformed(reason, response.request_id))
     if facts.dimensions not in {None, vectors.shape[1]}:

@@ -13,6 +13,7 @@ published parts are sources), the offset of its first byte in the low 48.
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -75,6 +76,7 @@ class Ledger:
         self._appender: Appender | None = None
         self._lock = threading.Lock()
         self._sync_error: OSError | None = None
+        self._sync_failed = False
         self._stopping = threading.Event()
         self._written = threading.Event()
         self._syncer: threading.Thread | None = None
@@ -108,7 +110,7 @@ class Ledger:
         if self._appender is not None:
             appender, self._appender = self._appender, None
             try:
-                if self._sync_error is None:
+                if not self._sync_failed:
                     appender.sync()
             finally:
                 appender.close()
@@ -136,7 +138,7 @@ class Ledger:
                 assert self._appender is not None
                 self._appender.sync()
             except OSError as error:
-                self._sync_error = error
+                self._sync_error, self._sync_failed = error, True
                 return
             self._stopping.wait(SYNC_SECONDS)
 
@@ -195,7 +197,8 @@ class Ledger:
         return join.locate(self.entries(), corpus_keys, total, scratch=scratch)
 
     def _segment_names(self) -> list[str]:
-        return [n for n in self._store.names(FOLDER) if n.endswith(".segment")]
+        found = self._store.names(FOLDER)
+        return [n for n in found if re.fullmatch(r"\d+\.segment", Path(n).name)]
 
     def _next_name(self) -> str:
         names = self._segment_names()

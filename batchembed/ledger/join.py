@@ -50,19 +50,17 @@ def missing(entries: Entries, corpus_keys: Iterable[Keys], *, scratch: Path | No
     whose key is all zeros has no text that could be sent.
     """
     distinct = paid = 0
-    firsts = []
     with Buckets(JOINED, scratch=scratch) as join:
         for keys, places in entries:
             _add(join, keys, np.where(places == NOWHERE, NOWHERE, ~places))
         total, sendable = _add_rows(join, corpus_keys)
+        bits = np.zeros(-(-total // 8), np.uint8)
         for rows in join:
             first, has_entry, wanted = _groups(rows)
             distinct += int(wanted.sum())
             paid += int((wanted & has_entry).sum())
-            firsts.append(first[wanted & ~has_entry])
-    bits = np.zeros(-(-total // 8), np.uint8)
-    for numbers in firsts:
-        np.bitwise_or.at(bits, numbers // 8, (1 << (numbers % 8)).astype(np.uint8))
+            numbers = first[wanted & ~has_entry]
+            np.bitwise_or.at(bits, numbers // 8, (1 << (numbers % 8)).astype(np.uint8))
     return Missing(bits, total, sendable, distinct, paid)
 
 
@@ -96,7 +94,7 @@ def _add(join: Buckets, keys: Keys, values: NDArray[np.int64]) -> None:
     rows = np.empty(len(keys), JOINED)
     rows["key"] = np.ascontiguousarray(keys).view("<u8")
     rows["value"] = values
-    join.add(rows, keys[:, 0])
+    join.add(rows, keys[:, 0].copy())  # a view would keep the whole frame, vectors too, in memory
 
 
 def _add_rows(join: Buckets, corpus_keys: Iterable[Keys]) -> tuple[int, int]:

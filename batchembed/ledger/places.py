@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 SOURCE_BITS = 48
 NOWHERE = -1
+MOST_OPEN = 64
 
 
 @dataclass(slots=True)
@@ -67,6 +68,8 @@ class Reader:
 
     def _file(self, number: int) -> int:
         if number not in self._files:
+            if len(self._files) >= MOST_OPEN:
+                self.close()
             path = self._sources[number].path
             self._files[number] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         return self._files[number]

@@ -30,6 +30,7 @@ _CHARACTERS_A_PIECE: Final = 3 * 2**10  # longer texts are cut, at a space or a 
 _SEARCHED: Final = 2**10  # characters searched for it; a character has at most 3 tokens, so 2**14
 _TOKENS_A_BLOCK: Final = 512  # rows gathered at a time: half a megabyte, which a core's cache holds
 _TEXTS_A_BATCH: Final = 256
+_ROWS_A_STEP: Final = 1024
 
 _SPACE: Final = re.compile(r"\s")
 _MARK: Final = re.compile(r"[!-/:-@\[-`{-~]")  # a token by itself: nothing is lost by a cut there
@@ -67,7 +68,10 @@ class StaticModel:
         rows = np.load(folder / "rows.npy")[:, :wanted]
         scales = np.load(folder / "scales.npy")
         grid = scales * np.float32(_LARGEST_ROW / (127 * float(scales.max())))
-        table = np.rint(rows * grid[:, None]).astype(np.int32)
+        table = np.empty(rows.shape, np.int32)
+        for begin in range(0, len(rows), _ROWS_A_STEP):  # the whole at once would take 90 MB
+            step = slice(begin, begin + _ROWS_A_STEP)
+            table[step] = np.rint(rows[step] * grid[step, None])
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         return cls(about["name"], about["version"], table=table, tokenizer=tokenizer)
 

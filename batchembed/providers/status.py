@@ -169,7 +169,15 @@ def _blamed(request: Request, status: int, headers: Mapping[str, str], told: Sai
 
 def request_id(headers: Mapping[str, str]) -> str:
     """Return the server's name for this exchange, or ""."""
-    return (headers.get("x-request-id") or headers.get("request-id") or "")[:128]
+    return _plain(headers.get("x-request-id") or headers.get("request-id") or "")[:128]
+
+
+def _plain(words: str) -> str:
+    """Return words without the halves of surrogate pairs, which no file or terminal takes.
+
+    A server that cuts its echo of a text in the middle of a pair sends one.
+    """
+    return words.encode(errors="replace").decode()
 
 
 def _too_much(told: Said) -> bool:
@@ -196,7 +204,8 @@ def _reason(request: Request, status: int, told: Said) -> str:
             message = message.replace(text, "…")
     known = {s.value: s.phrase for s in HTTPStatus}.get(status, "")
     code = f" [{told.code}]" if told.code else ""
-    return f"{status} {known}".strip() + code + (f": {message}" if message else "")
+    reason = f"{status} {known}".strip() + code + (f": {message}" if message else "")
+    return _plain(reason)
 
 
 def _prose(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Self
 
 import pyarrow as pa
@@ -41,12 +42,16 @@ class StagedFile:
 
 
 class PartFiles:
-    """The parts, one after the other, each closed when it is large enough."""
+    """The parts, one after the other, each closed when it is large enough.
+
+    An Arrow file holds one dictionary a column, so rows with other dictionaries begin a part.
+    """
 
     def __init__(self, schema: pa.Schema, store: Store) -> None:
         self._schema = schema
         self._store = store
         self._file: StagedFile | None = None
+        self._dictionaries: list[pa.Array] = []
         self.notes: list[FileNote] = []
 
     def __enter__(self) -> Self:
@@ -60,6 +65,10 @@ class PartFiles:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch to the part, and close that when it is large enough."""
+        dictionaries = [d for column in batch.columns for d in _dictionaries(column)]
+        if not all(map(pa.Array.equals, dictionaries, self._dictionaries)):
+            self._close()
+        self._dictionaries = dictionaries
         if self._file is None:
             name = part_name(len(self.notes))
             self._file = StagedFile(self._store, name, self._schema)
@@ -73,15 +82,32 @@ class PartFiles:
             self._file = None
 
 
+def _dictionaries(array: pa.Array) -> Iterator[pa.Array]:
+    """Yield the dictionaries in an array, at whatever depth, in the order of its type."""
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        yield from _dictionaries(array.storage)
+    elif pa.types.is_dictionary(kind):
+        yield array.dictionary
+        yield from _dictionaries(array.dictionary)
+    elif pa.types.is_struct(kind) or pa.types.is_union(kind):
+        for number in range(kind.num_fields):
+            yield from _dictionaries(array.field(number))
+    elif pa.types.is_nested(kind):
+        yield from _dictionaries(array.values)
+
+
 class RejectFile:
-    """rejects.arrow, made when there is a reject."""
+    """rejects.arrow, made when there is a reject. Ids of a dictionary are written out."""
 
     def __init__(self, id_field: pa.Field, store: Store) -> None:
         self._store = store
+        kind = id_field.type
+        self._id_type = kind.value_type if pa.types.is_dictionary(kind) else kind
         self._schema = pa.schema(
             [
                 pa.field("row", pa.int64()),
-                pa.field("id", id_field.type),
+                pa.field("id", self._id_type),
                 pa.field("reason", pa.string()),
                 pa.field("message", pa.string()),
                 pa.field("status", pa.int32()),
@@ -109,7 +135,7 @@ class RejectFile:
         rejects = list(why.values())
         columns = [
             pa.array([first + at for at in why], pa.int64()),
-            ids.take(pa.array(list(why), pa.int64())),
+            ids.take(pa.array(list(why), pa.int64())).cast(self._id_type),
             pa.array([r.reason for r in rejects], pa.string()),
             pa.array([r.message for r in rejects], pa.string()),
             pa.array([r.status or None for r in rejects], pa.int32()),

@@ -19,6 +19,7 @@ from batchembed.publish.files import NEXT, PartFiles, RejectFile
 from batchembed.store import Store
 
 SCRATCH = "checkpoint/scratch"
+VECTOR_BYTES = 8 << 20
 
 Heard: TypeAlias = Callable[[int], None]
 """Told how many rows were done since it was last told."""
@@ -81,21 +82,29 @@ def stage(
         RejectFile(corpus.id_field, store) as rejects,
         closing(Reader(ledger.sources(), form.dimensions)) as reader,
     ):
-        for ids, kept in corpus.metadata():
-            stop = row + len(kept)
+        for ids, kept in _cut(corpus, form):
+            stop = row + len(ids)
             if stop > keyed.total:
                 raise _changed(keyed.total)
             keys, reasons = keyed.read(row, stop)
-            found = places.take(len(kept))
+            found = places.take(len(ids))
             has = found != NOWHERE
             parts.write(part_batch(schema, kept, _vectors(reader, found, form), has, keys))
             if not has.all():
                 rejects.add(row, ids, _why(keys, form.reasons, reasons, ledger, ~has))
             row = stop
-            heard(len(kept))
+            heard(len(ids))
         if row != keyed.total:
             raise _changed(keyed.total)
     return Staged(parts.notes, rejects.note, rejects.rows)
+
+
+def _cut(corpus: Table, form: Form) -> Iterator[tuple[pa.Array, pa.RecordBatch]]:
+    """Yield the corpus in batches whose vectors take little memory, wherever its own are cut."""
+    most = max(1, VECTOR_BYTES // (4 * form.dimensions))
+    for ids, kept in corpus.metadata():
+        for start in range(0, len(ids), most):  # what keeps no column knows no length
+            yield ids.slice(start, most), kept.slice(start, most)
 
 
 def _vectors(reader: Reader, places: NDArray[np.int64], form: Form) -> Vectors:

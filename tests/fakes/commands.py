@@ -22,7 +22,7 @@ QUIET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEM
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return an environment that holds nothing of whoever runs the tests, but what starts Python."""
+    """Return an environment with nothing of whoever runs the tests, but what starts Python."""
     kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "LANG") if name in os.environ}
     return {**kept, **QUIET, "POLARS_MAX_THREADS": "2", **(more or {})}
 
@@ -100,9 +100,7 @@ class Commands:
     ) -> Command:
         """Start a command; `twists` are done to it from inside, see twists.py."""
         self._count += 1
-        out, err = (
-            Path(self._path).with_name(f"{self._count}.{name}") for name in ("out", "err")
-        )
+        out, err = (Path(self._path).with_name(f"{self._count}.{name}") for name in ("out", "err"))
         asked = {
             "argv": [str(word) for word in argv],
             "cwd": str(cwd),
@@ -150,5 +148,7 @@ def as_users_do(*argv: object, cwd: Path, env: Mapping[str, str] | None = None) 
     """Run a command in a process of its own, from the interpreter's start on."""
     command = [sys.executable, "-m", "batchembed", *map(str, argv)]
     told = environment(env) | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=cwd, env=told, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=cwd, env=told, capture_output=True, text=True, timeout=60, check=False
+    )
     return Ended(done.returncode, done.stdout, done.stderr)

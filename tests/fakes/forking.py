@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from fakes import twists  # noqa: E402 - after the path
+from fakes import twists
 
 
 def serve(path: str) -> None:

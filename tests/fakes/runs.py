@@ -21,7 +21,10 @@ from batchembed.segments import REJECTS, read_frames
 from .api import Server
 from .vectors import vector
 
-WORDS = "salt river orbit copper violin harbour meadow signal winter engine paper garden".split()
+WORDS = (
+    *("salt", "river", "orbit", "copper", "violin", "harbour", "meadow", "signal", "winter"),
+    *("engine", "paper", "garden"),
+)
 HARMLESS = "The quick brown fox jumps over the lazy dog."
 
 
@@ -142,7 +145,7 @@ def strays(run: Path) -> list[str]:
             fine = name in allowed or (
                 path.suffix == ".arrow"
                 and not path.name.startswith(".")
-                and name.split("/")[0] in {"embeddings", "similarity"}
+                and path.relative_to(run).parts[0] in {"embeddings", "similarity"}
             )
         if not fine:
             found.append(name)
@@ -193,7 +196,9 @@ def wrong_rows(
     texts_there, vectors = corpus["text"].to_pylist(), found["embedding"].combine_chunks()
     size = vectors.type.list_size
     values = vectors.values.to_numpy(zero_copy_only=False).reshape(-1, size)
-    for row, (text, has) in enumerate(zip(texts_there, vectors.is_valid().to_pylist(), strict=True)):
+    for row, (text, has) in enumerate(
+        zip(texts_there, vectors.is_valid().to_pylist(), strict=True)
+    ):
         no_text = text is None or not text.strip()
         if no_text or (unembedded is not None and unembedded(text)):
             wrong += [f"row {row} has a vector for {text!r}"] if has else []
@@ -217,7 +222,9 @@ def paid_texts(run: Path, every: Iterable[str], **how: object) -> set[str]:
         raw = segment.read_bytes()
         for frame in read_frames(segment):
             if frame.kind != REJECTS:
-                places = range(frame.offset, frame.offset + frame.width * len(frame.keys), frame.width)
+                places = range(
+                    frame.offset, frame.offset + frame.width * len(frame.keys), frame.width
+                )
                 found |= {by_bytes[raw[at : at + frame.width]] for at in places}
     if (run / "manifest.json").exists():
         done = output(run)

@@ -65,7 +65,7 @@ def _place(event: str, told: tuple) -> str:
     at = _AUDITED.get(event)
     folder = told[at] if at is not None and isinstance(told[at], int) else -1
     above = f"/proc/self/fd/{folder}" if folder >= 0 else "."
-    return os.path.join(os.path.realpath(above), os.fspath(told[0]))
+    return str(Path(above).resolve() / os.fspath(told[0]))
 
 
 def _counted(real: Callable, steps: _Steps, *, tears: bool) -> Callable:
@@ -134,3 +134,35 @@ def twist_buffered_frames(most: int = 1 << 20) -> None:
         return written
 
     Appender.write = write
+
+
+def twist_signal_in_phase(phase: str, signum: int) -> None:
+    """Send a signal to the process itself when a phase of the run begins."""
+    from batchembed.monitor import Monitor
+
+    real = Monitor.phase
+
+    def begin(self: Monitor, name: str, *rest: object) -> None:
+        real(self, name, *rest)
+        if name == phase:
+            os.kill(os.getpid(), signum)
+
+    Monitor.phase = begin
+
+
+def twist_replace_in_phase(phase: str, path: str, how: str, other: str) -> None:
+    """Change a file when a phase of the run begins."""
+    from batchembed.monitor import Monitor
+
+    real = Monitor.phase
+
+    def begin(self: Monitor, name: str, *rest: object) -> None:
+        real(self, name, *rest)
+        if name == phase and how == "touched":
+            os.utime(path, (1, 1))
+        elif name == phase and how == "longer":
+            Path(path).write_bytes(Path(other).read_bytes())
+        elif name == phase:
+            Path(path).unlink()
+
+    Monitor.phase = begin

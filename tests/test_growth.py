@@ -1,0 +1,199 @@
+"""A corpus that grows, shrinks and moves costs what is new in it, and gives what a fresh run gives."""
+
+import json
+import os
+import random
+import time
+
+import pytest
+from fakes import running
+from fakes.runs import digests, manifest, rejects, texts, until, write
+
+OLD = texts(400, seed=1)
+NEW = texts(4, seed=2)
+HOW = {"limits__texts_per_request": 16, "similarity": {"top_k": 3}}
+
+
+def middle(old, new):
+    return [*old[:200], *new, *old[200:]]
+
+
+def shuffled(old, new):
+    grown = [*old, *new]
+    random.Random(5).shuffle(grown)
+    return grown
+
+
+GROWTHS = {
+    "appended": (lambda old, new: [*old, *new], NEW),
+    "prepended": (lambda old, new: [*new, *old], NEW),
+    "in the middle": (middle, NEW),
+    "deleted": (lambda old, new: old[::2], []),
+    "deleted and appended": (lambda old, new: [*old[5:], *new], NEW),
+    "reordered": (lambda old, new: old[::-1], []),
+    "shuffled with new rows": (shuffled, NEW),
+    "doubled": (lambda old, new: [*old, *old], []),
+}
+
+
+@pytest.mark.parametrize("growth", GROWTHS)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_changed_corpus_costs_what_is_new(place, server, growth, dtype):
+    """Only new texts are sent, and the files are those of a fresh run over the whole, byte by byte."""
+    change, expected = GROWTHS[growth]
+    job = place(OLD, server=server, output__dtype=dtype, **HOW)
+    job.run()
+    paid = len(job.sent())
+    job.fill(change(OLD, NEW))
+    job.run()
+    assert sorted(job.sent()[paid:]) == sorted(expected)
+    assert job.wrong() == []
+    fresh = place(change(OLD, NEW), name="fresh", server=server, output__dtype=dtype, **HOW)
+    fresh.run()
+    assert digests(job.out) == digests(fresh.out)
+
+
+def test_a_finished_job_again_costs_nothing(place, server):
+    """The second run sends nothing, ends quickly, and leaves the files alone."""
+    job = place(OLD, server=server, **HOW)
+    job.run()
+    requests = server.bill.requests
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in job.out.rglob("*.arrow")}
+    began = time.monotonic()
+    summary = job.run("run", job.job, "--json").json
+    assert time.monotonic() - began < 2
+    assert server.bill.requests == requests
+    assert (summary["reused"], summary["sent"], summary["to_send"]) == (400, 0, 0)
+    assert before == {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in job.out.rglob("*.arrow")}
+
+
+def test_a_corpus_written_anew_with_the_same_rows_costs_nothing(place, server):
+    """New time stamps are no new texts."""
+    job = place(OLD, server=server, **HOW)
+    job.run()
+    right = digests(job.out)
+    job.fill(OLD)
+    os.utime(job.corpus, (1, 1))
+    job.run()
+    assert sorted(job.sent()) == sorted(OLD)
+    assert digests(job.out) == right
+
+
+def test_equal_texts_are_sent_once(place, server):
+    """A text that stands in many rows is paid for once and stands in all of them."""
+    given = [*OLD[:50], *OLD[:50], *OLD[25:75], OLD[0]]
+    job = place(given, server=server, **HOW)
+    summary = job.run("run", job.job, "--json").json
+    assert sorted(job.sent()) == sorted(OLD[:75])
+    assert (summary["rows"], summary["distinct"], summary["sent"]) == (151, 75, 75)
+    assert job.wrong() == []
+
+
+def test_rejects_are_remembered(place, server):
+    """A text that was refused is not asked for again, and is a reject again."""
+    given = [*OLD[:20], "this is POISON", *OLD[20:40], "", *OLD[40:60]]
+    job = place(given, server=server, **HOW, limits__max_rejects=2)
+    job.run(code=3)
+    first = rejects(job.out)
+    assert [(r["row"], r["reason"]) for r in first] == [(20, "refused"), (41, "empty_text")]
+    requests = server.bill.requests
+    job.run(code=3)
+    assert server.bill.requests == requests
+    job.fill([*given, NEW[0]])
+    job.run(code=3)
+    assert server.bill.requests == requests + 1
+    assert rejects(job.out) == first
+
+
+def test_an_unfinished_run_goes_on_with_a_grown_corpus(place):
+    """What an interrupted run has paid for is kept when the corpus is another by then."""
+    with running(delay=0.05) as server:
+        job = place(OLD, server=server, **HOW, limits__concurrency=2)
+        command = job.start()
+        until(lambda: len(server.bill.answers) >= 8)
+        command.kill()
+        until(lambda: server.bill.now_open == 0)
+        job.fill([*NEW, *OLD[:300]])
+        job.run()
+        lost = sum(n - 1 for n in server.bill.texts.values())
+        assert lost <= 2 * 16
+        assert job.wrong() == []
+
+
+CHANGES = {
+    "name": ({"model__name": "another-model"}, ("fake-model", "another-model")),
+    "dimensions": ({"model__dimensions": 16}, ("None", "16")),
+    "normalize": ({"model__normalize": False}, ("True", "False")),
+    "representation": ({"model__representation": "query"}, ("symmetric", "query")),
+    "controls": ({"model__controls": [{"match": "salt", "factor": 2}]}, ("salt",)),
+    "dtype": ({"output__dtype": "float16"}, ("float32", "float16")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_spec_needs_another_directory(place, server, change):
+    """A directory never mixes vectors: the message names the old and the new value."""
+    provider = "openai" if change in {"name", "dimensions", "dtype"} else "aleph-alpha"
+    job = place(OLD[:20], server=server, provider=provider)
+    job.run()
+    before, requests = digests(job.out), server.bill.requests
+    more, told = CHANGES[change]
+    job.set(**more)
+    ended = job.run(code=2)
+    for word in (f"`{told[0]}`" if len(told) > 1 else told[0], *told[1:], "--out", change):
+        assert word in ended.err, ended.err
+    assert server.bill.requests == requests
+    assert digests(job.out) == before
+    job.run("run", job.job, "--out", "elsewhere")
+    job.set()
+    job.run()
+    assert digests(job.out) == before
+
+
+def test_another_comparison_alone_sends_nothing(place, server):
+    """Only the scores are made again when only they are asked for in another way."""
+    job = place(OLD[:60], server=server, similarity={"top_k": 3})
+    job.run()
+    parts = {p: p.stat().st_mtime_ns for p in (job.out / "embeddings").iterdir()}
+    requests = server.bill.requests
+    for kind in ({"top_k": 5}, {"min_score": 0.2}, {"dense": True}, None):
+        job.set(**({"similarity": kind} if kind else {}))
+        job.run()
+        fresh = place(OLD[:60], name="fresh", server=server)
+        fresh.set(**({"similarity": kind} if kind else {}))
+        fresh.out = fresh.folder / f"run-{len(str(kind))}" / "run"
+        fresh.run("run", fresh.job, "--out", fresh.out)
+        assert digests(job.out) == digests(fresh.out), kind
+        assert len(manifest(job.out)["similarity"]) == (kind is not None)
+    assert parts == {p: p.stat().st_mtime_ns for p in (job.out / "embeddings").iterdir()}
+    assert {text for text in job.sent()[:60]} == set(OLD[:60])
+    assert requests == 1
+
+
+@pytest.mark.parametrize("phase", ["embedding", "publishing"])
+@pytest.mark.parametrize("how", ["touched", "longer", "gone"])
+def test_a_corpus_that_changes_during_the_run_is_noticed(place, server, phase, how):
+    """Rows are read several times; a file that is another by then is an error, not a mixture."""
+    job = place(OLD[:60], server=server)
+    other = write(job.folder / "other.parquet", place(OLD[:80], name="other").table)
+    twist = ["replace_in_phase", phase, str(job.corpus), how, str(other)]
+    ended = job.run(code=2, twists=[twist])
+    assert str(job.corpus) in ended.err
+    assert "hint:" in ended.err
+    assert "Traceback" not in ended.err
+    assert not (job.out / "manifest.json").exists()
+    job.fill(OLD[:80])
+    job.run()
+    assert job.wrong() == []
+    assert sorted(job.sent()) == sorted(OLD[:80])
+
+
+def test_the_bill_counts_all_runs(place, server):
+    """The manifest's bill is what was paid over all runs of the directory."""
+    job = place(OLD[:32], server=server, limits__texts_per_request=16)
+    job.run()
+    job.fill([*OLD[:32], *NEW])
+    job.run()
+    bill = json.loads((job.out / "manifest.json").read_text())["bill"]
+    assert (bill["requests"], bill["texts"]) == (3, 36)
+    assert bill["tokens"] == server.bill.tokens

@@ -53,7 +53,7 @@ def leaves(function: Callable[P, R]) -> Callable[P, R]:
 
 def say(words: str, fg: str | None = None) -> None:
     """Say something to people: on stderr, coloured only on a terminal that wants it."""
-    click.secho(words, err=True, fg=fg if _coloured() else None)
+    click.echo(click.style(words, fg=fg) if fg and _coloured() else words, err=True)
 
 
 def answer(data: Any) -> None:
@@ -67,7 +67,7 @@ def answer(data: Any) -> None:
 @click.group(context_settings=CONTEXT)
 @click.version_option(VERSION, prog_name="batchembed")
 def main() -> None:
-    r"""Embed large corpora: paced, checkpointed, resumable; the same table back, with vectors.
+    """Embed large corpora: paced, checkpointed, resumable; the same table back, with vectors.
 
     \b
     Start here:
@@ -86,7 +86,7 @@ def main() -> None:
 def run(
     job_file: str, overrides: tuple[str, ...], out: str | None, as_json: bool, quiet: bool
 ) -> None:
-    r"""Run a job file, or continue it: the same command again is the resume.
+    """Run a job file, or continue it: the same command again is the resume.
 
     \b
     Example: batchembed run jobs/quickstart.toml --set limits.requests_per_minute=600
@@ -122,7 +122,7 @@ def corpus_options(function: Callable[P, R]) -> Callable[P, R]:
 @quiet
 @leaves
 def embed(corpus: tuple[str, ...], out: str, as_json: bool, quiet: bool, **told: Any) -> None:
-    r"""Embed CORPUS (files, folders, globs) without a job file; RUN/job.toml keeps what was run.
+    """Embed CORPUS (files, folders, globs) without a job file; RUN/job.toml keeps what was run.
 
     \b
     Example: batchembed embed articles.csv --text text --id id --out runs/articles
@@ -139,7 +139,7 @@ def embed(corpus: tuple[str, ...], out: str, as_json: bool, quiet: bool, **told:
 @as_json
 @leaves
 def plan(corpus: tuple[str, ...], out: str | None, as_json: bool, **told: Any) -> None:
-    r"""Say what a run would send and take. Sends nothing.
+    """Say what a run would send and take. Sends nothing.
 
     \b
     Example: batchembed plan jobs/quickstart.toml
@@ -162,7 +162,7 @@ def plan(corpus: tuple[str, ...], out: str | None, as_json: bool, **told: Any) -
 @as_json
 @leaves
 def status(run_directory: Path, watch: bool, as_json: bool) -> None:
-    r"""Say how far a run is, from another terminal.
+    """Say how far a run is, from another terminal.
 
     \b
     Example: batchembed status runs/articles --watch
@@ -189,7 +189,7 @@ def status(run_directory: Path, watch: bool, as_json: bool) -> None:
 @as_json
 @leaves
 def verify(run_directory: Path, sample: int, seed: int, as_json: bool) -> None:
-    r"""Re-read a complete run and name what is not as promised (exit code 1).
+    """Re-read a complete run and name what is not as promised (exit code 1).
 
     \b
     Example: batchembed verify runs/articles --sample 50
@@ -216,7 +216,7 @@ def verify(run_directory: Path, sample: int, seed: int, as_json: bool) -> None:
 @as_json
 @leaves
 def similarity(left: Path, right: Path | None, out: Path, as_json: bool, **told: Any) -> None:
-    r"""Score the pairs within LEFT, or of LEFT (queries) against RIGHT (documents).
+    """Score the pairs within LEFT, or of LEFT (queries) against RIGHT (documents).
 
     \b
     Example: batchembed similarity runs/queries runs/documents --top-k 10 --out nearest.arrow
@@ -238,7 +238,7 @@ def similarity(left: Path, right: Path | None, out: Path, as_json: bool, **told:
 @as_json
 @leaves
 def search(run_directory: Path, text: str, top_k: int, as_json: bool) -> None:
-    r"""Print the rows of RUN that are nearest to TEXT.
+    """Print the rows of RUN that are nearest to TEXT.
 
     \b
     Example: batchembed search runs/articles "how do planets form" --top-k 3
@@ -254,7 +254,7 @@ def search(run_directory: Path, text: str, top_k: int, as_json: bool) -> None:
 @as_json
 @leaves
 def providers(as_json: bool) -> None:
-    r"""List the providers: models, limits, and the environment variable of the key.
+    """List the providers: models, limits, and the environment variable of the key.
 
     \b
     Example: batchembed providers

@@ -65,8 +65,7 @@ def manifest_of(
     """Return the manifest over what is staged; the bill goes on from the one `before`."""
     summary, bill = run.summary, ledger.bill
     paid = before.bill if before else {"requests": 0, "texts": 0, "tokens": 0}
-    versions = {*bill.model_versions, *(before.model_versions if before else ())}
-    summary.rejected = staged.rejected
+    summary.rejected, summary.reasons = staged.rejected, staged.reasons
     return Manifest(
         format=FORMAT,
         batchembed=VERSION,
@@ -83,13 +82,19 @@ def manifest_of(
             "reused": summary.reused,
             "rejected": staged.rejected,
         },
+        reasons=staged.reasons,
         bill={name: paid[name] + getattr(bill, name) for name in ("requests", "texts", "tokens")},
         dimensions=ledger.dimensions or 0,
         dtype=run.job.output.dtype,
-        model_versions=tuple(sorted(versions)),
+        model_versions=tuple(_model_versions(ledger, before)),
         seconds=round(run.summary.seconds, 3),
         finished=run.clock.now().isoformat(timespec="seconds"),
     )
+
+
+def _model_versions(ledger: Ledger, before: Manifest | None) -> list[str]:
+    """Return what the server called its model, in this run and in those published before."""
+    return sorted({*ledger.bill.model_versions, *(before.model_versions if before else ())})
 
 
 def _wanted(job: Job) -> dict[str, Any] | None:
@@ -121,7 +126,7 @@ def only_compare(run: Run, manifest: Manifest) -> Summary:
     summary = run.summary
     summary.rows, summary.distinct = manifest.counts["rows"], manifest.counts["distinct"]
     summary.reused = summary.distinct
-    summary.rejected = manifest.counts["rejected"]
+    summary.rejected, summary.reasons = manifest.counts["rejected"], manifest.reasons
     if not directory.is_compared(run.store, manifest, _wanted(run.job)):
         run.store.delete(publish.NEXT)
         manifest = compare_as_asked(

@@ -21,6 +21,7 @@ from batchembed.parts import (
     FileNote,
     Manifest,
     check_format,
+    known_rejects,
     read_manifest,
     whole_parts,
 )
@@ -110,6 +111,8 @@ def open_ledger(store: Store, manifest: Manifest | None) -> tuple[Ledger, list[F
     """Return the ledger over checkpoint and published parts, and the parts that are damaged."""
     published, damaged = whole_parts(store, manifest) if manifest else ([], [])
     ledger = Ledger(store, published, dimensions=manifest.dimensions if manifest else None)
+    if manifest is not None:
+        ledger.rejects.update((reject.key, reject) for reject in known_rejects(store, manifest))
     ledger.load()
     return ledger, damaged
 

@@ -11,6 +11,7 @@ from batchembed.clock import Clock, SystemClock
 from batchembed.exchange import Reject
 
 LINE_SECONDS = 30.0
+BAR_SECONDS = 0.5
 PROGRESS_SECONDS = 1.0
 Mode = Literal["auto", "bar", "lines", "quiet"]
 
@@ -83,7 +84,7 @@ class Monitor:
         self.keep = keep
         self.summary = Summary()
         self._clock = clock or SystemClock()
-        self._began = self._line_at = self._kept_at = self._clock.monotonic()
+        self._began = self._line_at = self._kept_at = self._drawn_at = self._clock.monotonic()
         self._embedding_since = 0.0
         self._phase = "starting"
         self._why = ""
@@ -156,8 +157,9 @@ class Monitor:
         """Let time pass: say a line or keep the progress when it is time to."""
         now = self._clock.monotonic()
         self.summary.seconds = now - self._began
-        if self._bar is not None:
-            self._bar.set_postfix_str(self._why, refresh=False)
+        if self._bar is not None and now - self._drawn_at >= BAR_SECONDS:
+            self._drawn_at = now
+            self._bar.set_postfix_str(self._why, refresh=True)
         if self.mode == "lines" and now - self._line_at >= LINE_SECONDS:
             self._line_at = now
             print(self.line(), file=self.stream, flush=True)

@@ -80,7 +80,7 @@ def _story(run: Run) -> Summary:
 
     rows.unchanged()
     run.monitor.phase("publishing", survey.total)
-    staged = completing.stage(run, spec, rows, survey, ledger)
+    staged = completing.stage(run, spec, rows, survey, ledger, before=manifest)
     if staged.rejected > most:
         raise too_many_rejects(staged.rejected, most, Reject(b"", "see the reasons above"))
     draft = completing.manifest_of(run, spec, told, ledger, staged=staged, before=manifest)

@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ import orjson
 from batchembed.errors import NotFinishedError, RunHeldError, UsageError
 
 TEMPORARY = ".tmp-"
+HASH_ASIDE = 1 << 18
 
 
 class Store:
@@ -154,6 +156,7 @@ class Writer:
         self._temporary = self._final.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
         self._file = self._temporary.open("xb")
         self._hash = hashlib.sha256()
+        self._aside = ThreadPoolExecutor(1)  # its thread starts with the first large write
         self.size = 0
         self.closed = False
         self._committed = False
@@ -168,6 +171,7 @@ class Writer:
         tb: TracebackType | None,
     ) -> None:
         self.closed = True
+        self._aside.shutdown()
         if self._committed:
             return
         with suppress(OSError):  # closing flushes, which a full disk fails
@@ -177,8 +181,13 @@ class Writer:
     def write(self, data: bytes | memoryview) -> int:
         """Append bytes; return how many."""
         view = memoryview(data).cast("B")
-        self._file.write(view)
-        self._hash.update(view)
+        if len(view) < HASH_ASIDE:
+            self._file.write(view)
+            self._hash.update(view)
+        else:
+            hashing = self._aside.submit(self._hash.update, view)
+            self._file.write(view)
+            hashing.result()
         self.size += len(view)
         return len(view)
 

@@ -214,6 +214,19 @@ def test_a_row_group_is_not_read_whole(tmp_path, monkeypatch):
     assert most() > 50 << 20
 
 
+def test_long_texts_are_read_a_few_at_a_time(tmp_path):
+    """How many rows Arrow reads at once depends on how long they are."""
+    noise = np.random.default_rng(1).bytes(30_000_000).hex()
+    long = [noise[at : at + 20_000] for at in range(0, len(noise), 20_000)]
+    table = pa.table({"text": ["short", *long]})
+    path = tmp_path / "l.parquet"
+    path.write_bytes(parquet(table, compression="none", use_dictionary=False))
+    del table, noise, long
+    before = pa.default_memory_pool().bytes_allocated()
+    for _ in corpus(path).texts():
+        assert pa.default_memory_pool().bytes_allocated() - before < 40 << 20
+
+
 def test_200_000_rows_cost_less_than_0_15_seconds(tmp_path):
     """Reading the texts of a Parquet file costs next to nothing."""
     table = pa.table({"text": [f"{row:08d} " + "x" * 45 for row in range(200_000)]})

@@ -57,9 +57,7 @@ class Case:
 
     @property
     def distinct(self):
-XX
-            t for t in self.given if "POISON" in t
-        }
+        return {text for text in self.given if text.strip() and "POISON" not in text}
 
     def job(self, folder, server):
         corpus = write(folder / f"corpus{self.suffix}", table(self.given))

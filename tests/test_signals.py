@@ -45,6 +45,7 @@ def test_a_signal_drains_and_the_same_command_goes_on(place, signum):
         assert sorted(check(job)) == sorted(GIVEN), "a drained run pays for nothing twice"
 
 
+@pytest.mark.slow
 def test_what_never_lands_is_let_go_within_ten_seconds(place):
     """A request that hangs does not hold the end up for longer than ten seconds."""
     script = [None] * 8 + [hang()] * 4

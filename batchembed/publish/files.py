@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Self
 
@@ -117,7 +118,7 @@ class RejectFile:
         )
         self._file: StagedFile | None = None
         self.note: FileNote | None = None
-        self.rows = 0
+        self.reasons: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         return self
@@ -145,4 +146,4 @@ class RejectFile:
         if self._file is None:
             self._file = StagedFile(self._store, REJECTS, self._schema)
         self._file.write(pa.RecordBatch.from_arrays(columns, schema=self._schema))
-        self.rows += len(rejects)
+        self.reasons.update(reject.reason for reject in rejects)

@@ -63,7 +63,12 @@ class Staged:
 
     parts: list[FileNote]
     rejects: FileNote | None
-    rejected: int
+    reasons: dict[str, int]
+
+    @property
+    def rejected(self) -> int:
+        """How many rows have no vector."""
+        return sum(self.reasons.values())
 
 
 def stage(
@@ -96,7 +101,7 @@ def stage(
             heard(len(ids))
         if row != keyed.total:
             raise _changed(keyed.total)
-    return Staged(parts.notes, rejects.note, rejects.rows)
+    return Staged(parts.notes, rejects.note, dict(sorted(rejects.reasons.items())))
 
 
 def _cut(corpus: Table, form: Form) -> Iterator[tuple[pa.Array, pa.RecordBatch]]:

@@ -166,3 +166,18 @@ def twist_replace_in_phase(phase: str, path: str, how: str, other: str) -> None:
             Path(path).unlink()
 
     Monitor.phase = begin
+
+
+def twist_break_packing() -> None:
+    """Plant a bug: packing raises what nobody expects."""
+    from batchembed.packing import Packer
+
+    def add(self: Packer, batch: object) -> object:
+        raise ZeroDivisionError("planted")
+
+    Packer.add = add
+
+
+def twist_terminal() -> None:
+    """Let stderr say that it is a terminal."""
+    sys.stderr.isatty = lambda: True

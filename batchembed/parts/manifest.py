@@ -1,0 +1,104 @@
+"""The manifest: what a complete run directory holds, and how its files are called."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from batchembed.errors import DamagedError, UsageError
+from batchembed.store import Store
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+EMBEDDINGS = "embeddings"
+SIMILARITY = "similarity"
+REJECTS = "rejects.arrow"
+VECTOR, KEY = "embedding", "embedding_key"
+
+
+@dataclass(frozen=True, slots=True)
+class FileNote:
+    """What the manifest says of one file."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a complete run directory holds. Its presence means that the run is complete."""
+
+    format: int
+    batchembed: str
+    identity: dict[str, Any]
+    corpus: dict[str, Any]
+    parts: tuple[FileNote, ...]
+    rejects: FileNote | None
+    similarity: tuple[FileNote, ...]
+    compared: dict[str, Any] | None
+    counts: dict[str, int]
+    reasons: dict[str, int]
+    bill: dict[str, Any]
+    dimensions: int
+    dtype: str
+    model_versions: tuple[str, ...]
+    seconds: float
+    finished: str
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """Return the bytes of manifest.json."""
+        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def read_manifest(store: Store) -> Manifest | None:
+    """Return the manifest of a complete run, None when there is none.
+
+    Raises UsageError for a newer format, DamagedError for a file that is not a manifest.
+    """
+    try:
+        told = orjson.loads(store.read(MANIFEST))
+    except FileNotFoundError:
+        return None
+    except orjson.JSONDecodeError as error:
+        raise DamagedError(f"`{store.path(MANIFEST)}` is not JSON: {error}") from error
+    if not isinstance(told, dict):
+        raise DamagedError(f"`{store.path(MANIFEST)}` is not a manifest, but JSON of another kind")
+    check_format(told.get("format"), store.path(MANIFEST))
+    try:
+        return Manifest(
+            **{
+                **told,
+                "parts": tuple(FileNote(**part) for part in told["parts"]),
+                "rejects": FileNote(**told["rejects"]) if told["rejects"] else None,
+                "similarity": tuple(FileNote(**file) for file in told["similarity"]),
+                "model_versions": tuple(told["model_versions"]),
+            }
+        )
+    except (TypeError, KeyError) as error:
+        raise DamagedError(f"`{store.path(MANIFEST)}` is not a manifest: {error}") from error
+
+
+def check_format(found: object, path: Path) -> None:
+    """Raise UsageError when a run directory was written in a format we do not know."""
+    if isinstance(found, int) and found > FORMAT:
+        raise UsageError(
+            f"`{path}` has format `{found}`, and this batchembed knows up to `{FORMAT}`",
+            hint="use the batchembed that wrote it, or a newer one",
+        )
+
+
+def part_name(number: int) -> str:
+    """Return the name of a part; parts are numbered from 0 in corpus order."""
+    return f"{EMBEDDINGS}/part-{number:05d}.arrow"
+
+
+def is_part(name: str) -> bool:
+    """Return whether we give such names to parts."""
+    return re.fullmatch(EMBEDDINGS + r"/part-\d{5,}\.arrow", name) is not None

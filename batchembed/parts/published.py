@@ -1,0 +1,85 @@
+"""Published files as sources of what is paid for or rejected."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from batchembed.exchange import Keys, Reject
+from batchembed.parts.manifest import KEY, VECTOR, FileNote, Manifest
+from batchembed.spec import KEY_BYTES
+from batchembed.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPart:
+    """A part as a source of vectors that are paid for. `width`: bytes of one vector."""
+
+    path: Path
+    width: int
+
+    def entries(self) -> Iterator[tuple[Keys, NDArray[np.int64]]]:
+        """Yield (keys, (n, 16); the file offset of each one's vector) for rows that have one."""
+        with pa.memory_map(str(self.path)) as file:
+            base = file.read_buffer(1).address  # of no bytes it would be 0
+            reader = pa.ipc.open_file(file)
+            for number in range(reader.num_record_batches):
+                batch = reader.get_batch(number)
+                column = batch.column(batch.schema.get_field_index(VECTOR))
+                keys = np.frombuffer(
+                    batch.column(batch.schema.get_field_index(KEY)).buffers()[1], np.uint8
+                )
+                first = column.values.buffers()[1].address - base
+                offsets = first + np.arange(len(batch), dtype=np.int64) * self.width
+                chosen = column.is_valid().to_numpy(zero_copy_only=False)
+                shaped = keys[: len(batch) * KEY_BYTES].reshape(-1, KEY_BYTES)
+                yield shaped[chosen].copy(), offsets[chosen]
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def whole_parts(store: Store, manifest: Manifest) -> tuple[list[PublishedPart], list[FileNote]]:
+    """Return the parts that are as the manifest says, and the notes of those that are not."""
+    width = manifest.dimensions * (2 if manifest.dtype == "float16" else 4)
+    whole, damaged = [], []
+    for note in manifest.parts:
+        path = store.path(note.name)
+        if (
+            path.is_file()
+            and path.stat().st_size == note.bytes
+            and file_sha256(path) == note.sha256
+        ):
+            whole.append(PublishedPart(path, width))
+        else:
+            damaged.append(note)
+    return whole, damaged
+
+
+def known_rejects(store: Store, manifest: Manifest) -> list[Reject]:
+    """Return the texts that a published run rejected, so that they are not sent again.
+
+    A damaged file of them says nothing: they are tried anew.
+    """
+    note = manifest.rejects
+    if note is None or not store.path(note.name).is_file():
+        return []
+    if file_sha256(store.path(note.name)) != note.sha256:
+        return []
+    with pa.memory_map(str(store.path(note.name))) as file:
+        columns = ("embedding_key", "reason", "message", "status", "request_id")
+        told = pa.ipc.open_file(file).read_all().select(columns).to_pylist()
+    return [
+        Reject(row[KEY], row["reason"], row["message"], row["status"] or 0, row["request_id"])
+        for row in told
+        if row[KEY] is not None
+    ]

@@ -1,0 +1,89 @@
+"""A run as one side of a comparison."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from batchembed.errors import UsageError
+from batchembed.exchange import Vectors
+from batchembed.parts.manifest import KEY, MANIFEST, VECTOR, Manifest, read_manifest
+from batchembed.store import Store
+
+
+class RunVectors:
+    """A run as one side of a comparison: its ids and vectors, read by row range.
+
+    `manifest` is that of files which are not published yet; None: the one in `root`. `name` is
+    what the run is called in messages and files; by default, its folder.
+    """
+
+    def __init__(self, root: Path, manifest: Manifest | None = None, *, name: str = "") -> None:
+        store = Store(root)
+        manifest = manifest or read_manifest(store)
+        if manifest is None:
+            raise UsageError(
+                f"`{root}` is not a complete run: it has no {MANIFEST}",
+                hint="finish it with `batchembed run`, or give the folder of a finished run",
+            )
+        self.manifest = manifest
+        self.name = name or root.name
+        self.rows = sum(part.rows for part in manifest.parts)
+        self.dimensions = manifest.dimensions
+        self.role = str(manifest.identity["role"])
+        self._batches: list[tuple[int, pa.RecordBatch]] = []
+        start = 0
+        for part in manifest.parts:
+            reader = pa.ipc.open_file(pa.memory_map(str(store.path(part.name))))
+            for number in range(reader.num_record_batches):
+                batch = reader.get_batch(number)
+                self._batches.append((start, batch))
+                start += len(batch)
+        self._starts = np.array([start for start, _ in self._batches], np.int64)
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        """One id a row: the id column of the corpus, else the row number."""
+        return self.column(self.manifest.corpus["id"])
+
+    def column(self, name: str | None) -> pa.Array:
+        """Return a column of the whole run; the row numbers for None."""
+        if name is None:
+            return pa.array(np.arange(self.rows, dtype=np.int64))
+        columns = [batch.column(batch.schema.get_field_index(name)) for _, batch in self._batches]
+        return pa.chunked_array(columns).combine_chunks() if columns else pa.nulls(0)
+
+    def row(self, row: int) -> dict[str, Any]:
+        """Return the columns of one row, but its vector and key."""
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        first, batch = self._batches[number]
+        names = [name for name in batch.schema.names if name not in (VECTOR, KEY)]
+        told: dict[str, Any] = batch.select(names).slice(row - first, 1).to_pylist()[0]
+        return told
+
+    def read(self, start: int, stop: int) -> tuple[Vectors, NDArray[np.bool_]]:
+        """Return the vectors of the rows in [start, stop), (n, d), and which rows have one."""
+        vectors = np.zeros((stop - start, self.dimensions), np.float32)
+        has = np.zeros(stop - start, np.bool_)
+        number = max(0, int(np.searchsorted(self._starts, start, side="right")) - 1)
+        while number < len(self._batches) and self._batches[number][0] < stop:
+            first, batch = self._batches[number]
+            low, high = max(start, first), min(stop, first + len(batch))
+            column = batch.column(batch.schema.get_field_index(VECTOR)).slice(
+                low - first, high - low
+            )
+            values = column.values.to_numpy(zero_copy_only=False).reshape(-1, self.dimensions)
+            offset = low - first
+            vectors[low - start : high - start] = values[offset : offset + high - low]
+            has[low - start : high - start] = column.is_valid().to_numpy(zero_copy_only=False)
+            number += 1
+        return vectors, has
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._batches.clear()

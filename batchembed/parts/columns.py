@@ -9,6 +9,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from batchembed.errors import ActionNeededError
 from batchembed.exchange import Keys, Vectors
 from batchembed.parts.manifest import KEY, VECTOR
 from batchembed.spec import KEY_BYTES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -167,15 +168,13 @@ def status(run_directory: Path, watch: bool, as_json: bool) -> None:
     \b
     Example: batchembed status runs/articles --watch
     """
-    import time
-
     from batchembed import api
     from batchembed.words import status_words
 
     while True:
         found = api.status(run_directory)
         _print(found, status_words(found), as_json=as_json)
-        if not watch or found["state"] != "running":
+        if not (watch and found["state"] == "running"):
             return
         time.sleep(2)
 

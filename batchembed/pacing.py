@@ -68,23 +68,35 @@ def admit(state: State, rates: Rates, tokens: int, now: float) -> tuple[State, f
     return replace(state, request_due=request_due, token_due=token_due), start
 
 
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to one attempt. A probe is the one request that tries whether a hold may end.
+
+    `tokens` is the request's own estimate; `cost` is what the budget was charged for it.
+    """
+
+    tokens: int
+    cost: float
+    probe: bool
+
+
 def learn(
-    state: State, rates: Rates, outcome: Outcome, *, now: float, tokens: int, draw: float
+    state: State, rates: Rates, permit: Permit, outcome: Outcome, *, now: float, draw: float
 ) -> State:
-    """Return the state after an outcome of a request estimated at `tokens`.
+    """Return the state after an outcome of the attempt that had `permit`.
 
     `draw` is a random number in [0, 1) for the jitter.
     """
     if isinstance(outcome, Throttled | Unavailable):
         return _failed(state, outcome, now, draw)
     state = replace(state, failures=0, failing_since=None, reason="")
-    if not isinstance(outcome, Response) or not outcome.tokens or not tokens:
+    if not isinstance(outcome, Response) or not outcome.tokens or not permit.tokens:
         return state
     token_due = state.token_due
     if rates.tokens_per_minute is not None:
-        excess = outcome.tokens - tokens * state.billed
+        excess = outcome.tokens - permit.cost
         token_due += 60.0 * excess / (AIM * rates.tokens_per_minute)
-    billed = 0.95 * state.billed + 0.05 * outcome.tokens / tokens
+    billed = 0.95 * state.billed + 0.05 * outcome.tokens / permit.tokens
     return replace(state, token_due=token_due, billed=billed)
 
 
@@ -101,14 +113,6 @@ def _failed(state: State, outcome: Throttled | Unavailable, now: float, draw: fl
         held_until=max(state.held_until, until),
         reason=outcome.reason,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Permit:
-    """The right to one attempt. A probe is the one request that tries whether a hold may end."""
-
-    tokens: int
-    probe: bool
 
 
 class Pacer:
@@ -144,11 +148,11 @@ class Pacer:
             self.waited += now - began
             if self._stopped.is_set():
                 return None
+            permit = Permit(tokens, tokens * self.state.billed, self.state.failures > 0)
             self.state, _ = admit(self.state, self.rates, tokens, now)
-            probe = self.state.failures > 0
-            if probe:
+            if permit.probe:
                 self._probe_ended.clear()
-            return Permit(tokens, probe)
+            return permit
 
     def settle(self, permit: Permit, outcome: Outcome | None) -> None:
         """Note how an attempt ended; None: it was lost."""
@@ -156,9 +160,9 @@ class Pacer:
             self.state = learn(
                 self.state,
                 self.rates,
+                permit,
                 outcome,
                 now=self._clock.monotonic(),
-                tokens=permit.tokens,
                 draw=self._rng.random(),
             )
         if permit.probe or not self.state.failures:

@@ -105,7 +105,11 @@ def test_any_vectors_round_trip(tmp_path_factory, count, width, seed, version):
     path.write_bytes(b"".join([*FRAMES, joined(vectors_frame(keys(*range(count)), vectors, note))]))
     last = list(read_frames(path))[-1]
     raw = path.read_bytes()[last.offset :]
-    assert (last.note, last.keys.tolist(), last.width) == (note, keys(*range(count)).tolist(), 4 * width)
+    assert (last.note, last.keys.tolist(), last.width) == (
+        note,
+        keys(*range(count)).tolist(),
+        4 * width,
+    )
     assert raw == bits.astype("<u4").tobytes()
 
 

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchembed.corpus.files import CorpusFile, broken, named, reading
-from batchembed.corpus.formats import BATCH_BYTES, BATCH_ROWS, Batch, check_values
+from batchembed.corpus.formats import BATCH_ROWS, Batch, check_values
 from batchembed.corpus.sizes import is_bytes, value_bytes
 
 _BUFFER = 1 << 20
+_READ_BYTES = 1 << 22  # a column's memory doubles while it grows
 _DICTIONARY_BYTES = 1 << 24
 
 
@@ -77,7 +78,7 @@ def _open(file: CorpusFile, dictionaries: Sequence[str] = ()) -> Any:
 
 
 def _average_rows(file: CorpusFile, metadata: Any, group: int) -> int:
-    """Return how many rows of a row group have about 8 MB on average, all columns together.
+    """Return how many rows of a row group have about 4 MB on average, all columns together.
 
     The metadata of single columns would tell more, but asking pyarrow for it ends the
     interpreter when a byte of it is damaged.
@@ -85,7 +86,7 @@ def _average_rows(file: CorpusFile, metadata: Any, group: int) -> int:
     rows = max(int(metadata.row_group(group).num_rows), 1)
     packed = file.bytes * rows // max(int(metadata.num_rows), 1)
     size = max(int(metadata.row_group(group).total_byte_size), packed, 1)
-    return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // size))
+    return max(1, min(BATCH_ROWS, _READ_BYTES * rows // size))
 
 
 def _dictionary_rows(probed: Any, group: int, texts: Sequence[str]) -> int:

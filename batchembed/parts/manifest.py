@@ -14,6 +14,7 @@ from batchembed.store import Store
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+LOST = "restore it from a backup; without it every text is paid for again"
 EMBEDDINGS = "embeddings"
 SIMILARITY = "similarity"
 REJECTS = "rejects.arrow"
@@ -67,9 +68,11 @@ def read_manifest(store: Store) -> Manifest | None:
     except FileNotFoundError:
         return None
     except orjson.JSONDecodeError as error:
-        raise DamagedError(f"`{store.path(MANIFEST)}` is not JSON: {error}") from error
+        raise DamagedError(f"`{store.path(MANIFEST)}` is not JSON: {error}", hint=LOST) from error
     if not isinstance(told, dict):
-        raise DamagedError(f"`{store.path(MANIFEST)}` is not a manifest, but JSON of another kind")
+        raise DamagedError(
+            f"`{store.path(MANIFEST)}` is not a manifest, but JSON of another kind", hint=LOST
+        )
     check_format(told.get("format"), store.path(MANIFEST))
     try:
         return Manifest(
@@ -82,7 +85,9 @@ def read_manifest(store: Store) -> Manifest | None:
             }
         )
     except (TypeError, KeyError) as error:
-        raise DamagedError(f"`{store.path(MANIFEST)}` is not a manifest: {error}") from error
+        raise DamagedError(
+            f"`{store.path(MANIFEST)}` is not a manifest: {error}", hint=LOST
+        ) from error
 
 
 def check_format(found: object, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchembed.errors import UsageError
+from batchembed.errors import DamagedError, UsageError
 from batchembed.exchange import Vectors
 from batchembed.parts.manifest import KEY, MANIFEST, VECTOR, Manifest, read_manifest
 from batchembed.store import Store
@@ -39,9 +40,7 @@ class RunVectors:
         self._batches: list[tuple[int, pa.RecordBatch]] = []
         start = 0
         for part in manifest.parts:
-            reader = pa.ipc.open_file(pa.memory_map(str(store.path(part.name))))
-            for number in range(reader.num_record_batches):
-                batch = reader.get_batch(number)
+            for batch in _batches(store.path(part.name), part.bytes):
                 self._batches.append((start, batch))
                 start += len(batch)
         self._starts = np.array([start for start, _ in self._batches], np.int64)
@@ -87,3 +86,23 @@ class RunVectors:
     def close(self) -> None:
         """Let go of the files."""
         self._batches.clear()
+
+
+def _batches(path: Path, size: int) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a part; raises DamagedError for one that is not what was written."""
+    if not path.is_file():
+        raise _unreadable(path, "is missing")
+    if (found := path.stat().st_size) != size:
+        raise _unreadable(path, f"has {found} bytes, not {size}")
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, f"cannot be read: {error}") from error
+
+
+def _unreadable(path: Path, why: str) -> DamagedError:
+    return DamagedError(
+        f"`{path}` {why}", hint="delete it and run its job again: what is missing is made anew"
+    )

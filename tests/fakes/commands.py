@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +47,11 @@ class Command:
 
     def __init__(self, connection: socket.socket, out: Path, err: Path) -> None:
         self._connection, self._out, self._err = connection, out, err
-        self._lines = connection.makefile("rb")
+        self._heard = b""
         self._code: int | None = None
-        connection.settimeout(PATIENCE)
-        self.pid = int(self._lines.readline())
+        told = self._line(PATIENCE)
+        assert told is not None, "the fork server did not start the command"
+        self.pid = int(told)
 
     def wait(self, seconds: float = PATIENCE) -> Ended:
         """Return how it ended; fail if that takes longer than `seconds`."""
@@ -60,12 +62,9 @@ class Command:
 
     def ends_within(self, seconds: float) -> bool:
         """Wait for the end so long; return whether it came."""
-        if self._code is None:
-            self._connection.settimeout(max(seconds, 1e-4))
-            with contextlib.suppress(TimeoutError):
-                # one line, sent whole: a timeout never leaves a part of it in the buffer
-                self._code = int(self._connection.recv(64))
-                self._connection.close()
+        if self._code is None and (told := self._line(seconds)) is not None:
+            self._code = int(told)
+            self._connection.close()
         return self._code is not None
 
     def send(self, signum: int) -> None:
@@ -78,6 +77,20 @@ class Command:
         """`kill -9`, and return how it ended: it may have ended by itself just before."""
         self.send(signal.SIGKILL)
         return self.wait()
+
+    def _line(self, seconds: float) -> bytes | None:
+        """Return the next line that the fork server says, None if there is none so long."""
+        last = time.monotonic() + seconds
+        while b"\n" not in self._heard:
+            self._connection.settimeout(max(last - time.monotonic(), 1e-4))
+            try:
+                heard = self._connection.recv(64)
+            except TimeoutError:
+                return None
+            assert heard, "the fork server is gone"
+            self._heard += heard
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line
 
     def said(self) -> str:
         """What it has said on stderr so far."""

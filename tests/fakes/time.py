@@ -18,11 +18,13 @@ class NothingWillHappenError(RuntimeError):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop without waiting: when nothing is ready, it is the time of the next timer.
 
-    What goes to a thread runs at once, in no time, so that every run is the same.
+    What goes to a thread runs at once, in no time, so that every run is the same. `late` says by
+    how many seconds the next timer comes late, as real ones do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, late: Callable[[], float] = lambda: 0.0) -> None:
         self._seconds = 0.0
+        self._late = late
         super().__init__()
 
     def time(self) -> float:
@@ -45,13 +47,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if not self._ready and not self._stopping:
             if not self._scheduled:
                 raise NothingWillHappenError
-            self._seconds = max(self._seconds, self._scheduled[0]._when)
+            self._seconds = max(self._seconds, self._scheduled[0]._when + self._late())
         super()._run_once()
 
 
-def run(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+def run(
+    main: Callable[[], Coroutine[Any, Any, Any]], late: Callable[[], float] = lambda: 0.0
+) -> Any:
     """Run a coroutine function to its end in virtual time, and return what it returned."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(late)) as runner:
         return runner.run(main())
 
 

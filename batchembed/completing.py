@@ -49,7 +49,9 @@ def stage(
         "normalized": spec.normalize,
         "fingerprint": spec.fingerprint(),
     }
-    form = publish.Form(ledger.dimensions, run.job.output.dtype, about, REASONS)
+    form = publish.Form(
+        ledger.dimensions, run.job.output.dtype, about, REASONS, run.job.output.part_rows
+    )
     return publish.stage(rows, survey, ledger, run.store, form=form, heard=run.monitor.advance)
 
 

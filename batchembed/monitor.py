@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, TextIO
 
@@ -151,7 +152,7 @@ class Monitor:
         if self.mode == "quiet":
             return
         self._close_bar()
-        print(words, file=self.stream, flush=True)
+        self._print(words)
 
     def tick(self) -> None:
         """Let time pass: say a line or keep the progress when it is time to."""
@@ -162,7 +163,7 @@ class Monitor:
             self._bar.set_postfix_str(self._why, refresh=True)
         if self.mode == "lines" and now - self._line_at >= LINE_SECONDS:
             self._line_at = now
-            print(self.line(), file=self.stream, flush=True)
+            self._print(self.line())
         self._keep_progress(force=False)
 
     def line(self) -> str:
@@ -196,6 +197,11 @@ class Monitor:
         told = self.summary.to_dict()
         told |= {"phase": self._phase, "waiting": self._why, "line": self.line()}
         self.keep(told | {"at": self._clock.now().isoformat(timespec="seconds")})
+
+    def _print(self, words: str) -> None:
+        """Print a line; when nobody can read it any more, the run goes on without."""
+        with suppress(OSError):
+            print(words, file=self.stream, flush=True)
 
     def _close_bar(self) -> None:
         if self._bar is not None:

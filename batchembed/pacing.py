@@ -6,7 +6,7 @@ cost / rate. There is no bucket that could be full at the start, so there is no 
 server whose window begins anywhere sees at most its limit. A start that comes late, because
 timers do, is made up for: up to `LATE` seconds, or every timer would cost some of the rate. We
 aim at `AIM` of a limit: the rest is for that and for jitter on the way. Tokens are estimated at
-the start and corrected by the bill.
+the start and corrected by the bill, which may come `BILL_LATE` seconds too late to be used.
 
 An outcome that says "slower" or "down" sets a *hold*: nothing starts before it ends, and then
 one request alone goes as a probe. Any end of the probe lets the next one try; a success opens
@@ -27,6 +27,7 @@ from batchembed.exchange import Outcome, Response, Throttled, Unavailable
 
 AIM = 0.98
 LATE = 0.05
+BILL_LATE = 0.2
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 60.0
 
@@ -58,14 +59,20 @@ class State:
 
 def admit(state: State, rates: Rates, tokens: int, now: float) -> tuple[State, float]:
     """Return the state after one more start, and when that start may happen."""
-    start = max(now, state.held_until, state.request_due, state.token_due)
+    start = _start(state, now)
+    if rates.requests_per_minute is None and rates.tokens_per_minute is None:
+        return state, start
     request_due, token_due = state.request_due, state.token_due
     if rates.requests_per_minute is not None:
         request_due = max(request_due, now - LATE) + 60.0 / (AIM * rates.requests_per_minute)
     if rates.tokens_per_minute is not None:
         cost = tokens * state.billed
-        token_due = max(token_due, now - LATE) + 60.0 * cost / (AIM * rates.tokens_per_minute)
+        token_due = max(token_due, now - BILL_LATE) + 60.0 * cost / (AIM * rates.tokens_per_minute)
     return replace(state, request_due=request_due, token_due=token_due), start
+
+
+def _start(state: State, now: float) -> float:
+    return max(now, state.held_until, state.request_due, state.token_due)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +96,14 @@ def learn(
     """
     if isinstance(outcome, Throttled | Unavailable):
         return _failed(state, outcome, now, draw)
-    state = replace(state, failures=0, failing_since=None, reason="")
+    if state.failing_since is not None:
+        state = replace(state, failures=0, failing_since=None, reason="")
     if not isinstance(outcome, Response) or not outcome.tokens or not permit.tokens:
         return state
-    token_due = state.token_due
-    if rates.tokens_per_minute is not None:
-        excess = outcome.tokens - permit.cost
-        token_due += 60.0 * excess / (AIM * rates.tokens_per_minute)
+    if rates.tokens_per_minute is None:
+        return state
+    excess = outcome.tokens - permit.cost
+    token_due = state.token_due + 60.0 * excess / (AIM * rates.tokens_per_minute)
     billed = 0.95 * state.billed + 0.05 * outcome.tokens / permit.tokens
     return replace(state, token_due=token_due, billed=billed)
 
@@ -184,7 +192,7 @@ class Pacer:
 
     def _wait(self) -> float:
         now = self._clock.monotonic()
-        return admit(self.state, self.rates, 0, now)[1] - now
+        return _start(self.state, now) - now
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +24,9 @@ import orjson
 from batchembed.errors import NotFinishedError, RunHeldError, UsageError
 
 TEMPORARY = ".tmp-"
+A_LOOK = 0.05  # seconds: `status` has the lock for less, to see whether it is free
 HASH_ASIDE = 1 << 18
+SYNC_DATA = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 class Store:
@@ -134,7 +137,7 @@ class Appender:
 
     def sync(self) -> None:
         """Make all that was written so far survive a power cut. Never tried twice on failure."""
-        os.fdatasync(self._file)
+        SYNC_DATA(self._file)
         if not self._named:
             sync_folder(self._folder)
             self._named = True
@@ -232,15 +235,13 @@ class Hold:
                 f"cannot open the lock file `{path}`: {error.strerror}",
                 hint="is the directory writable for you?",
             ) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not (_locked(self._file) or _locked(self._file, after=A_LOOK)):
             told = _told(os.read(self._file, 4096))
             os.close(self._file)
             raise RunHeldError(
                 f"another run holds `{root}`: {told}",
                 hint="wait for it, or look at it with `batchembed status`",
-            ) from None
+            )
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, orjson.dumps(holder), 0)
 
@@ -248,6 +249,15 @@ class Hold:
         """Give it back."""
         os.ftruncate(self._file, 0)
         os.close(self._file)
+
+
+def _locked(file: int, *, after: float = 0.0) -> bool:
+    time.sleep(after)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _told(holder: bytes) -> str:

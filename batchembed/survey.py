@@ -48,6 +48,7 @@ class Survey:
     def __init__(self, folder: Path) -> None:
         self._keys = folder / "keys"
         self._reasons = folder / "reasons"
+        self._keyer: Keyer | None = None
         self.total = 0
         self.characters = 0
         self.unsendable: dict[str, int] = {}
@@ -59,6 +60,7 @@ class Survey:
 
         Raises CorpusError for a row whose controls its text cannot have.
         """
+        self._keyer = keyer
         with self._keys.open("wb") as keys_file, self._reasons.open("wb") as reasons_file:
             for rows in corpus.texts():
                 controls = reading.controls(rows)
@@ -86,6 +88,24 @@ class Survey:
         reasons = np.fromfile(self._reasons, np.uint8, count, offset=start)
         return keys.reshape(-1, KEY_BYTES), reasons
 
+    def again(
+        self, rows: Rows, reading: Reading, controls: list[tuple[Control, ...]] | None
+    ) -> Keys:
+        """Return the keys, (n, 16), of rows that are read once more.
+
+        Raises CorpusError unless they are what they were: a vector of another text must never
+        come under a key, and a file may be written anew while it is read.
+        """
+        assert self._keyer is not None
+        keys = self.read(rows.first, rows.first + len(rows.texts))[0]
+        if not np.array_equal(keys, keyed(rows, self._keyer, reading.role, controls)[0]):
+            raise CorpusError(
+                f"rows `{rows.first}` to `{rows.first + len(rows.texts) - 1}` of the corpus are "
+                "not what they were when the run began",
+                hint="let nothing write to it while it is read, then run the same command again",
+            )
+        return keys
+
     def _count(self, rows: Rows, reasons: NDArray[np.uint8]) -> None:
         self.total += len(rows.texts)
         self.characters += sum(map(len, filter(None, rows.texts)))
@@ -111,18 +131,17 @@ class CorpusFeed:
         for rows in self._corpus.texts():
             stop = rows.first + len(rows.texts)
             wanted = np.flatnonzero(self._missing.mask(rows.first, stop))
-            if not len(wanted):
-                continue
-            keys = self._survey.read(rows.first, stop)[0]
-            yield list(self._packer.add(self._batch(rows, keys, wanted)))
+            if len(wanted):
+                yield list(self._packer.add(self._batch(rows, wanted)))
         yield list(self._packer.flush())
 
     def tighten(self, texts_per_request: int) -> None:
         """Make further requests no larger than this."""
         self._packer.tighten(texts_per_request)
 
-    def _batch(self, rows: Rows, keys: Keys, wanted: NDArray[np.int64]) -> Batch:
+    def _batch(self, rows: Rows, wanted: NDArray[np.int64]) -> Batch:
         controls = self._reading.controls(rows)
+        keys = self._survey.again(rows, self._reading, controls)
         whole = len(wanted) == len(rows.texts)
         positions = range(len(rows.texts)) if whole else wanted.tolist()
         texts = [rows.texts[at] for at in positions]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 SNIPPET = 88
 HALF = 36
+# What a terminal obeys in place of showing it: controls, and overrides of the direction.
+UNSEEN = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
@@ -24,7 +27,9 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
     done = f"{s.rows:,} rows, {s.distinct:,} different texts: {s.sent:,} embedded"
     lines = [
         f"{done}, {s.reused:,} already paid for, {s.rejected:,} rejected, in {s.seconds:.1f} s",
-        _row("vectors", f"{s.path}/embeddings/  {s.parts} parts, {s.dimensions} dimensions"),
+        _row(
+            "vectors", f"{s.path}/embeddings/  {_count(s.parts, 'part')}, {s.dimensions} dimensions"
+        ),
     ]
     lines += [_row("similarity", f"{s.path}/{name}") for name in s.similarity]
     for number, near in enumerate(glances):
@@ -34,7 +39,7 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
         why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(s.reasons.items()))
         lines.append(_row("rejects", f"{s.path}/rejects.arrow  {why}"))
     cost = "free" if s.cost == 0 else "cost unknown" if s.cost is None else f"{s.cost:.4f}"
-    lines.append(_row("paid", f"{s.requests:,} requests, {s.tokens:,} tokens, {cost}"))
+    lines.append(_row("paid", f"{_count(s.requests, 'request')}, {s.tokens:,} tokens, {cost}"))
     if s.failures:
         told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(s.failures.items()))
         lines.append(_row("tried again", told))
@@ -55,7 +60,7 @@ def plan_words(plan: Plan) -> str:
     low, likely, high = p.tokens
     lines += [
         _row("paid for", f"{p.paid:,}"),
-        _row("to send", f"{p.to_send:,} texts in {p.requests:,} requests"),
+        _row("to send", f"{_count(p.to_send, 'text')} in {_count(p.requests, 'request')}"),
         _row("tokens", f"about {likely:,} ({low:,} to {high:,}), estimated from bytes"),
         _row("longest", f"{p.longest:,} characters"),
     ]
@@ -77,7 +82,10 @@ def status_words(status: dict[str, Any]) -> str:
             [
                 f"{status['path']}: complete since {status['finished']}",
                 _row("rows", f"{counts['rows']:,}, {counts['rejected']:,} rejected"),
-                _row("vectors", f"{status['dimensions']} dimensions in {status['parts']} parts"),
+                _row(
+                    "vectors",
+                    f"{status['dimensions']} dimensions in {_count(status['parts'], 'part')}",
+                ),
                 _row("paid", f"{bill['requests']:,} requests, {bill['tokens']:,} tokens"),
             ]
         )
@@ -121,7 +129,9 @@ def hit_words(hits: Sequence[Hit]) -> str:
     lines = []
     for hit in hits:
         texts = [str(v) for k, v in hit.columns.items() if isinstance(v, str) and v != hit.id]
-        lines.append(f"{hit.score:.4f}  {hit.id}  {_cut(' · '.join(texts), SNIPPET)}")
+        lines.append(
+            f"{hit.score:.4f}  {_cut(str(hit.id), SNIPPET)}  {_cut(' · '.join(texts), SNIPPET)}"
+        )
     return "\n".join(lines)
 
 
@@ -145,12 +155,16 @@ def provider_words(found: Sequence[ProviderInfo]) -> str:
 
 def _cut(text: str, length: int) -> str:
     """Return `text` on one line of at most `length` characters."""
-    line = " ".join(text.split())
+    line = " ".join(UNSEEN.sub("", text).split())
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def _row(name: str, words: str) -> str:
     return f"  {name:<14}{words}".rstrip()
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}" + ("" if number == 1 else "s")
 
 
 def _bytes(count: float) -> str:

@@ -202,7 +202,6 @@ def test_a_damaged_checkpoint_costs_what_was_damaged(place, damage):
         assert verified(job, code=0)["problems"] == []
 
 
-@pytest.mark.xfail(reason="output.part_rows has no effect yet", raises=AssertionError)
 def test_a_part_that_is_gone_costs_that_part_only(commands, tmp_path):
     """Of several parts only the damaged one is paid for again."""
     with running() as server:

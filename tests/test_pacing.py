@@ -18,7 +18,7 @@ from batchembed.exchange import (
     TooLarge,
     Unavailable,
 )
-from batchembed.pacing import AIM, LATE, Pacer, Permit, Rates, State, admit, learn
+from batchembed.pacing import AIM, BILL_LATE, LATE, Pacer, Permit, Rates, State, admit, learn
 
 VECTORS = np.zeros((1, 1), np.float32)
 ANSWER = Response(VECTORS, 1)
@@ -45,7 +45,7 @@ def permit(tokens=1, cost=None, *, probe=False):
         (State(held_until=130), FREE, 9, 130, 0, 0),
         (State(request_due=99.99), Rates(60 / AIM), 9, 100, 100.99, 0),  # a timer came late
         (State(request_due=50), Rates(60 / AIM), 9, 100, 101 - LATE, 0),  # no credit for idling
-        (State(token_due=50), Rates(None, 60 / AIM), 9, 100, 0, 109 - LATE),
+        (State(token_due=50), Rates(None, 60 / AIM), 9, 100, 0, 109 - BILL_LATE),
     ],
 )
 def test_when_the_next_request_may_start(state, rates, tokens, start, request_due, token_due):
@@ -190,7 +190,7 @@ class Hour:
 )
 def test_requests_a_minute_are_used_and_never_passed(rpm, seconds, late):
     """At least 97 % of the limit, and no minute, wherever it begins, with more than the limit."""
-    hour = Hour(Rates(rpm), seconds=seconds, late=late)
+    hour = Hour(Rates(rpm), seconds=seconds, late=late, workers=64)
     assert hour.used() >= 0.97
     assert hour.worst_minute() <= 1.0
 
@@ -198,7 +198,7 @@ def test_requests_a_minute_are_used_and_never_passed(rpm, seconds, late):
 def test_late_timers_cost_the_rate_unless_they_are_made_up_for(monkeypatch):
     """The control: without `LATE`, 3,000 requests a minute come to less than 97 % of them."""
     monkeypatch.setattr(pacing, "LATE", 0.0)
-    assert Hour(Rates(3000), seconds=60, late=0.004).used() < 0.97
+    assert Hour(Rates(3000), seconds=60, late=0.004, workers=64).used() < 0.95
 
 
 def test_a_rate_above_the_limit_is_seen(monkeypatch):
@@ -210,8 +210,8 @@ def test_a_rate_above_the_limit_is_seen(monkeypatch):
 RATIOS = {
     "as estimated": (lambda rng: 1.0, 0.97),
     "always 2.5 times": (lambda rng: 2.5, 0.97),
-    "a third": (lambda rng: 1 / 3, 0.96),
-    "one to two times": (lambda rng: rng.uniform(1, 2), 0.96),
+    "a third": (lambda rng: 1 / 3, 0.97),
+    "one to two times": (lambda rng: rng.uniform(1, 2), 0.97),
 }
 
 
@@ -219,7 +219,7 @@ RATIOS = {
 def test_tokens_a_minute_are_used_and_never_passed(ratio, least):
     """However wrong the estimates are, the bills keep the budget."""
     rng = random.Random(3)
-    hour = Hour(Rates(None, 12_000), seconds=1800, ratio=lambda: ratio(rng), workers=12)
+    hour = Hour(Rates(None, 24_000), seconds=900, ratio=lambda: ratio(rng), workers=16)
     assert hour.used() >= least
     assert hour.worst_minute() <= 1.0
 
@@ -410,7 +410,7 @@ def test_an_hour_of_outage_is_waited_out_without_a_storm():
         async def work():
             while now() < 3900:
                 given = await made.permit(1)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)
                 down = 100 <= now() < 3700
                 (failed if down else answered).append(now())
                 made.settle(given, Unavailable("refused") if down else ANSWER)
@@ -423,7 +423,7 @@ def test_an_hour_of_outage_is_waited_out_without_a_storm():
     assert max(np.diff(failed)) <= 61.0
     assert min(when for when in answered if when > 3700) <= 3761.0
     last = [when for when in answered if when > 3800]
-    assert len(last) > 32 * 1000
+    assert len(last) > 32 * 400
 
 
 def test_how_long_nothing_but_failures_came_back_is_known():

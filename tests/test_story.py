@@ -4,7 +4,6 @@ import math
 
 import pytest
 from fakes import faults, running, vector
-from fakes.faults import Fault
 from fakes.runs import HARMLESS, manifest, output, rejects, strays, texts
 
 GIVEN = texts(96)
@@ -68,53 +67,108 @@ TROUBLES = {
 ONLY_WITH_INDEX = {"shuffled", "an index twice"}
 
 
+def first_time(fault_of):
+    """Spoil the first answer to a batch of eight texts with the fault that its number has."""
+    spoiled = set()
+
+    def script(seen):
+        batch = int(seen.texts[0].split()[0].split("/")[1]) // 8
+        if batch in spoiled:
+            return None
+        spoiled.add(batch)
+        return fault_of(batch)
+
+    return script
+
+
+def wanted(provider):
+    """The troubles that answers of a provider can have."""
+    return [t for t in TROUBLES if provider == "openai" or t not in ONLY_WITH_INDEX]
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
-@pytest.mark.parametrize("trouble", TROUBLES)
-def test_troubles_that_pass(place, provider, trouble):
-    """Every third answer is spoiled; every row gets its own vector, and the reader hears of it."""
-    if trouble in ONLY_WITH_INDEX and provider == "aleph-alpha":
-        pytest.skip("answers of Aleph Alpha have no index to spoil")
-    fault = TROUBLES[trouble]
-    with running(script=lambda seen: fault if seen.number % 3 == 1 else None) as server:
-        job = place(GIVEN, server=server, provider=provider, **HOW)
+def test_troubles_that_pass(place, provider):
+    """Whatever happens to answers, every row gets its own vector, and the reader hears of it."""
+    names = wanted(provider)
+    given = texts(8 + 8 * len(names))
+    script = first_time(lambda batch: TROUBLES[names[batch - 1]] if batch else None)
+    with running(script=script) as server:
+        job = place(given, server=server, provider=provider, **HOW)
         summary = job.run("run", job.job, "--json").json
         assert job.wrong() == []
-        assert summary["sent"] == len(GIVEN)
-        if trouble != "shuffled":  # that is no trouble: the index says which is whose
-            assert sum(summary["failures"].values()) > 0
-        if fault.status is not None or trouble == "shuffled":
-            assert server.bill.paid_twice == {}
-        assert max(server.bill.texts.values()) <= 3
+        assert summary["sent"] == len(given)
+        assert summary["failures"].keys() == {"malformed", "doubtful", "unavailable", "throttled"}
+        assert max(server.bill.texts.values()) <= 2
+        unpaid = [at for at, n in enumerate(names, 1) if TROUBLES[n].status or n == "shuffled"]
+        for batch in (0, *unpaid):
+            some = given[8 * batch : 8 * batch + 8]
+            assert [server.bill.texts[text] for text in some] == [1] * 8, names[batch - 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_each_trouble_by_itself(place, provider, trouble):
+    """Every third answer has the same trouble, and every row gets its own vector."""
+    if trouble not in wanted(provider):
+        pytest.skip("answers of Aleph Alpha have no index to spoil")
+    fault = TROUBLES[trouble]
+    with running(script=first_time(lambda batch: fault if batch % 3 == 1 else None)) as server:
+        job = place(GIVEN, server=server, provider=provider, **HOW)
+        job.run()
+        assert job.wrong() == []
+        assert len(server.bill.paid_twice) <= 32
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-@pytest.mark.parametrize("trouble", ["NaN", "zeros", "short", "html", "ragged"])
+@pytest.mark.parametrize("trouble", ["NaN", "zeros", "short", "ragged"])
 def test_a_text_whose_answer_is_always_spoiled_is_a_reject(place, provider, trouble):
     """What never proves itself is rejected alone, with its reason; it is never guessed."""
     bad = GIVEN[37]
-    fault = TROUBLES[trouble] if trouble not in ("NaN", "zeros") else None
 
     def script(seen):
         if bad not in seen.texts:
             return None
-        at, number = seen.texts.index(bad), math.nan if trouble == "NaN" else 0.0
-        return fault or faults.edited(lambda right: spoil(right, at, number))
+        return faults.edited(lambda right: spoil(right, seen.texts.index(bad)))
 
-    def spoil(right, at, number):
+    def spoil(right, at):
         vectors = [v.copy() for v in right.vectors]
-        vectors[at][:] = number
-        return faults.Reply(vectors, right.indices, right.model, right.tokens)
+        vectors[at][:] = {"NaN": math.nan, "zeros": 0}.get(trouble, 1)
+        if trouble == "ragged":
+            vectors[at] = vectors[at][:-1] if len(vectors) > 1 else vectors[at][:0]
+        lost = trouble == "short"
+        return faults.Reply(
+            vectors[: len(vectors) - lost],
+            right.indices[: len(vectors) - lost],
+            right.model,
+            right.tokens,
+        )
 
     with running(script=script) as server:
         job = place(GIVEN, server=server, provider=provider, **HOW)
+        if trouble == "short" and provider == "aleph-alpha":
+            job.set(**HOW, model__endpoint="batch_semantic_embed")
         job.run(code=3)
         assert job.wrong(unembedded=lambda text: text == bad) == []
         (reject,) = rejects(job.out)
         assert (reject["row"], reject["id"]) == (37, "id-000037")
         assert reject["reason"] in ("bad_vector", "malformed_answer")
         assert reject["message"]
-        if trouble in ("NaN", "zeros"):
+        if trouble == "zeros" or (trouble == "NaN" and provider == "openai"):
             assert server.bill.paid_twice == {bad: 2}, "neighbours are paid for once"
+        else:  # an answer that cannot be read at all: its texts are asked for alone
+            assert server.bill.paid_twice.keys() == set(GIVEN[32:40])
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(reason="blame needs answers to others, and the last request has no others")
+def test_a_text_that_always_breaks_the_server_is_a_reject(place):
+    """A text that the server dies of is found even when no other request is left."""
+    bad = GIVEN[37]
+    script = lambda seen: faults.status(500) if bad in seen.texts else None
+    with running(script=script) as server:
+        job = place(GIVEN, server=server, **HOW, limits__patience="20s")
+        job.run(code=3)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -152,8 +206,8 @@ def test_a_limit_that_the_server_names_is_learnt(place):
         job.run()
         assert job.wrong() == []
         assert server.bill.paid_twice == {}
-        assert server.bill.statuses[400] <= 3 * (1 + 2)
-        assert max(server.bill.sizes[20:]) == 3
+        assert server.bill.statuses[400] <= 3, "one for each request in flight"
+        assert max(server.bill.sizes[3:]) == 3
 
 
 def test_a_server_that_throttles_is_not_stormed(place):
@@ -191,4 +245,3 @@ def test_this_suite_would_see_a_vector_on_the_wrong_row(place, server):
     wrong = job.wrong()
     assert any(line.startswith("row 0 has another vector") for line in wrong)
     assert any(line.startswith("row 1 has another vector") for line in wrong)
-    assert isinstance(Fault(), Fault)

@@ -47,11 +47,11 @@ def status(path: Path | str) -> dict[str, Any]:
 
 def _is_held(path: Path) -> bool:
     try:
-        file = os.open(path / ".lock", os.O_RDWR | os.O_CLOEXEC)
+        file = os.open(path / ".lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:

@@ -9,6 +9,28 @@ from batchembed.exchange import Vectors
 
 UNIT = 1e-3
 TINY = 1e-30
+SURE = (0.9985, 1.0015)  # squares of lengths that are 1 within UNIT whatever the rounding
+SHORT = 8
+
+
+def sound(vectors: Vectors, *, distinct: bool) -> bool:
+    """Return whether all is as it nearly always is, at a tenth of the cost of the full proof.
+
+    That is: every vector of (n, d) has unit length and, where they must be `distinct`, no two
+    begin alike. False says nothing yet.
+    """
+    low, high = SURE
+    if len(vectors) == 1:
+        return low <= float(np.dot(vectors[0], vectors[0])) <= high
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    if not (squares.min() >= low and squares.max() <= high):
+        return False
+    if not distinct:
+        return True
+    starts = np.ascontiguousarray(vectors[:, :SHORT])
+    width = starts.shape[1] * starts.itemsize
+    data = starts.tobytes()
+    return len({data[at : at + width] for at in range(0, len(data), width)}) == len(vectors)
 
 
 def checked(vectors: Vectors, *, normalize: bool) -> tuple[Vectors, NDArray[np.bool_]]:

@@ -88,6 +88,7 @@ class Loop:
     answers: int = 0
     rejects: int = 0
     dimensions: int | None = None
+    cap: int | None = None
     harmless_passed: bool = False
     workers: list[asyncio.Task[None]] = field(default_factory=list)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
@@ -132,7 +133,7 @@ class Loop:
 
     async def settle(self, request: Request, feed: Feed) -> None:
         """Bring every text of a request to a vector or a reject, or leave it for the next run."""
-        waiting = [Part(request)]
+        waiting = [Part(piece) for piece in reversed(_pieces(request, self.cap))]
         while waiting and (outcome := await self.attempt(waiting[-1].request)) is not None:
             part = waiting.pop()
             verdict = judge(part, outcome, self._facts())
@@ -172,6 +173,7 @@ class Loop:
             self.listener.failed(*verdict.failure, self.pacer.held_for())
             self._mind_patience()
         if verdict.cap is not None:
+            self.cap = min(verdict.cap, self.cap or verdict.cap)
             feed.tighten(verdict.cap)
         if verdict.end is not None:
             self.stop(verdict.end)
@@ -240,6 +242,12 @@ class Loop:
         finally:
             for _ in range(0 if cancelled else self.rules.concurrency):
                 await ahead.put(None)
+
+
+def _pieces(request: Request, cap: int | None) -> list[Request]:
+    """Return a request that was packed before the server's limit was learnt as smaller ones."""
+    size = cap or len(request)
+    return [request.part(at, at + size) for at in range(0, len(request), size)]
 
 
 def disk_error(error: OSError) -> NotFinishedError:

@@ -137,9 +137,9 @@ class Limits:
     __pydantic_config__: ClassVar[ConfigDict] = _TABLE
 
     requests_per_minute: Positive | None = None
-    """Your requests per minute; without it, the limit is found and kept."""
+    """Your requests per minute; without it, only what the server says holds requests back."""
     tokens_per_minute: Positive | None = None
-    """Your tokens per minute; without it, the limit is found and kept."""
+    """Your tokens per minute; without it, only what the server says holds requests back."""
     concurrency: Annotated[
         int | Literal["auto"],
         PlainValidator(allowed.concurrency, json_schema_input_type=Count | Literal["auto"]),
@@ -172,7 +172,7 @@ class Output:
     dtype: Literal["float32", "float16"] = "float32"
     """The numbers of the embedding column."""
     part_rows: Count = 100_000
-    """Rows in one file of embeddings/."""
+    """Rows in one file of embeddings/; a file that reaches 256 MiB ends before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

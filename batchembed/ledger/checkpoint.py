@@ -129,7 +129,8 @@ class Ledger:
                 self._syncer = threading.Thread(target=self._sync_in_groups, daemon=True)
                 self._syncer.start()
             self._appender.write(*buffers)
-        self._written.set()
+        if not self._written.is_set():
+            self._written.set()
 
     def _sync_in_groups(self) -> None:
         while self._written.wait() and not self._stopping.is_set():

@@ -48,7 +48,8 @@ class PartFiles:
     An Arrow file holds one dictionary a column, so rows with other dictionaries begin a part.
     """
 
-    def __init__(self, schema: pa.Schema, store: Store) -> None:
+    def __init__(self, schema: pa.Schema, store: Store, most_rows: int) -> None:
+        self._most_rows = most_rows
         self._schema = schema
         self._store = store
         self._file: StagedFile | None = None
@@ -64,6 +65,11 @@ class PartFiles:
         elif kind is None:
             self._close()
 
+    @property
+    def room(self) -> int:
+        """How many rows the current part still takes."""
+        return self._most_rows - (self._file.rows if self._file else 0)
+
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch to the part, and close that when it is large enough."""
         dictionaries = [d for column in batch.columns for d in _dictionaries(column)]
@@ -74,7 +80,7 @@ class PartFiles:
             name = part_name(len(self.notes))
             self._file = StagedFile(self._store, name, self._schema)
         self._file.write(batch)
-        if self._file.writer.size >= PART_BYTES:
+        if self._file.writer.size >= PART_BYTES or not self.room:
             self._close()
 
     def _close(self) -> None:

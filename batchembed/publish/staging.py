@@ -55,6 +55,7 @@ class Form:
     dtype: str
     about: dict[str, Any]
     reasons: tuple[str, ...]
+    part_rows: int
 
 
 @dataclass(slots=True)
@@ -83,11 +84,11 @@ def stage(
     places = _Slices(ledger.locate(keyed.keys(), keyed.total, scratch=store.path(SCRATCH)))
     row = 0
     with (
-        PartFiles(schema, store) as parts,
+        PartFiles(schema, store, form.part_rows) as parts,
         RejectFile(corpus.id_field, store) as rejects,
         closing(Reader(ledger.sources(), form.dimensions)) as reader,
     ):
-        for ids, kept in _cut(corpus, form):
+        for ids, kept in _cut(corpus, form, parts):
             stop = row + len(ids)
             if stop > keyed.total:
                 raise _changed(keyed.total)
@@ -104,12 +105,15 @@ def stage(
     return Staged(parts.notes, rejects.note, dict(sorted(rejects.reasons.items())))
 
 
-def _cut(corpus: Table, form: Form) -> Iterator[tuple[pa.Array, pa.RecordBatch]]:
-    """Yield the corpus in batches whose vectors take little memory, wherever its own are cut."""
+def _cut(corpus: Table, form: Form, parts: PartFiles) -> Iterator[tuple[pa.Array, pa.RecordBatch]]:
+    """Yield the corpus in batches whose vectors take little memory and that end with a part."""
     most = max(1, VECTOR_BYTES // (4 * form.dimensions))
     for ids, kept in corpus.metadata():
-        for start in range(0, len(ids), most):  # what keeps no column knows no length
-            yield ids.slice(start, most), kept.slice(start, most)
+        start = 0
+        while start < len(ids):
+            count = min(most, parts.room, len(ids) - start)
+            yield ids.slice(start, count), kept.slice(start, count)
+            start += count
 
 
 def _vectors(reader: Reader, places: NDArray[np.int64], form: Form) -> Vectors:

@@ -1,0 +1,512 @@
+"""The hot loop in virtual time: what it sends, what it keeps, and how it ends."""
+
+import asyncio
+import errno
+import random
+
+import numpy as np
+import pytest
+from fakes.scripted import (
+    KEYER,
+    MemoryLedger,
+    Scripted,
+    Texts,
+    loop_of,
+    open_texts,
+    request,
+    right,
+    wrong,
+)
+from fakes.time import NothingWillHappenError, now, run
+
+from batchembed.embed import Loop
+from batchembed.embed.loop import DRAIN_SECONDS, HARMLESS
+from batchembed.errors import (
+    ActionNeededError,
+    CorpusError,
+    InterruptedRunError,
+    NotFinishedError,
+)
+from batchembed.exchange import (
+    Fatal,
+    Malformed,
+    Refused,
+    Response,
+    Throttled,
+    TooLarge,
+    Unavailable,
+)
+from batchembed.pacing import Rates
+
+
+def texts(count):
+    return [f"text {n}" for n in range(count)]
+
+
+def story(script=None, *, count=50, per_request=4, delay=0.1, ledger=None, during=None, **rules):
+    """Run the loop over `count` texts; gives (loop, provider, ledger) and when it ended."""
+    ledger = ledger or MemoryLedger()
+
+    async def main():
+        provider = Scripted(script, delay=delay)
+        made = loop_of(provider, ledger, **rules)
+        feed = Texts(texts(count), per_request)
+        doing = [asyncio.create_task(during(made, provider))] if during else []
+        await made.run(feed)
+        for task in doing:
+            task.cancel()
+        return made, provider, now()
+
+    made, provider, ended = run(main)
+    assert provider.flying == 0
+    return made, provider, ledger, ended
+
+
+def sent(provider):
+    return [text for _, asked in provider.calls for text in asked.texts]
+
+
+# -- a run without trouble -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 64])
+@pytest.mark.parametrize("count", [0, 1, 7, 500])
+def test_every_text_is_sent_once_and_kept_under_its_key(count, concurrency):
+    """Whatever the number of workers; the listener hears of all."""
+    made, provider, ledger, _ = story(count=count, concurrency=concurrency)
+    assert made.ending is None
+    assert sorted(sent(provider)) == sorted(texts(count))
+    assert len(ledger.kept) == made.listener.texts == count
+    assert wrong(ledger, texts(count)) == []
+    assert ledger.twice == 0
+
+
+def test_the_pilot_goes_alone_until_something_was_answered():
+    """A wrong key costs one call and not one for every worker."""
+    _, provider, _, _ = story(count=80, concurrency=8, delay=1.0)
+    starts = [when for when, _ in provider.calls]
+    assert [sum(when == second for when in starts) for second in (0, 1, 2)] == [1, 8, 8]
+
+
+def test_concurrency_is_used_and_never_passed():
+    """All workers fly, and no more."""
+    most = []
+    story(lambda n, asked: most.append(0), count=400, concurrency=7)
+
+    async def main():
+        provider = Scripted(lambda n, asked: most.append(provider.flying + 1))
+        await loop_of(provider, concurrency=7).run(Texts(texts(100)))
+
+    most.clear()
+    run(main)
+    assert max(most) == 7
+
+
+# -- how a run ends before its time ----------------------------------------------------------------
+
+
+def test_a_fatal_answer_stops_the_feed_and_lets_what_flies_land():
+    """No text is at fault, nothing new is sent, and what was paid for is kept."""
+    made, provider, ledger, ended = story(
+        lambda n, asked: Fatal("no money", hint="pay") if n == 20 else None,
+        count=100_000,
+        per_request=1,
+        concurrency=8,
+    )
+    assert isinstance(made.ending, ActionNeededError)
+    assert made.ending.message == "no money"
+    assert len(provider.calls) <= 20 + 2 * 8
+    assert len(ledger.kept) == provider.paid.total() == len(provider.calls) - 1
+    assert ledger.rejects == {}
+    assert ended < 1
+
+
+def test_a_wrong_key_costs_one_call():
+    """The pilot meets it; nobody else starts."""
+    made, provider, _, _ = story(lambda n, asked: Fatal("401"), count=1000, concurrency=16)
+    assert made.ending.exit_code == 4
+    assert len(provider.calls) == 1
+
+
+def test_with_workers_that_put_the_end_into_a_full_queue_the_run_would_hang(monkeypatch):
+    """The control: a feeder that insists on its last word when nobody listens is found out."""
+
+    async def insists(self, feed, ahead):
+        try:
+            for some in feed.upcoming():
+                for asked in some:
+                    await ahead.put(asked)
+        finally:
+            for _ in range(self.rules.concurrency):
+                await ahead.put(None)
+
+    monkeypatch.setattr(Loop, "_feed", insists)
+    with pytest.raises(NothingWillHappenError):
+        story(lambda n, asked: Fatal("401"), count=1000)
+
+
+@pytest.mark.parametrize("answer", [Refused("no such model", 400), Refused("bad", 422)])
+@pytest.mark.parametrize("per_request", [1, 64])
+def test_a_job_that_the_provider_always_refuses_ends_within_three_calls(answer, per_request):
+    """A harmless sentence is refused as well, so no text is at fault and none is rejected."""
+    made, provider, ledger, _ = story(
+        lambda n, asked: answer, count=1000, per_request=per_request, concurrency=16
+    )
+    assert isinstance(made.ending, ActionNeededError)
+    assert answer.reason in made.ending.message
+    assert len(provider.calls) <= 3
+    assert provider.calls[-1][1].texts == (HARMLESS,)
+    assert ledger.rejects == {}
+
+
+def test_a_bad_text_at_the_very_beginning_is_found_all_the_same():
+    """The harmless sentence passes, so the text is at fault; its neighbours are kept."""
+    poison = "text 1"
+    made, provider, ledger, _ = story(
+        lambda n, asked: Refused("bad", 400) if poison in asked.texts else None,
+        count=64,
+        per_request=16,
+    )
+    assert made.ending is None
+    assert list(ledger.rejects) == [KEYER.key(poison, "symmetric")]
+    assert len(ledger.kept) == 63
+    assert sent(provider).count(HARMLESS) == 1
+    assert provider.paid.most_common(1)[0][1] == 1
+
+
+@pytest.mark.parametrize("trouble", [Throttled("slow", 5.0), Unavailable("down"), Malformed("odd")])
+def test_trouble_while_asking_the_harmless_sentence_is_no_verdict_on_the_texts(trouble):
+    """It is asked again, or it ends the run, but nothing is rejected for it."""
+    made, _, ledger, _ = story(
+        lambda n, asked: [Refused("bad", 400), trouble, Refused("bad", 400)][n] if n < 3 else None,
+        count=20,
+    )
+    assert ledger.rejects == {}
+    assert made.ending is None or isinstance(trouble, Malformed)
+    assert not open_texts(ledger, texts(20)) or made.ending
+
+
+def stop_at(second, why):
+    async def during(made, provider):
+        await asyncio.sleep(second)
+        made.drain(why)
+
+    return during
+
+
+def test_a_signal_lets_what_flies_land():
+    """Nothing new starts, every answer in flight is kept, and the run ends at once after it."""
+    made, provider, ledger, ended = story(
+        count=10_000, delay=3.0, concurrency=8, during=stop_at(10.0, InterruptedRunError(15))
+    )
+    assert made.ending.exit_code == 143
+    assert ended == pytest.approx(12.0)
+    assert max(when for when, _ in provider.calls) < 10.0
+    assert provider.paid.total() == len(ledger.kept) == 4 * len(provider.calls)
+
+
+def test_what_does_not_land_in_time_is_let_go():
+    """A server that hangs does not keep a run from ending within ten seconds."""
+    made, provider, ledger, ended = story(
+        lambda n, asked: None,
+        count=10_000,
+        delay=100.0,
+        concurrency=8,
+        during=stop_at(150.0, InterruptedRunError(2)),
+    )
+    assert made.ending.exit_code == 130
+    assert ended == pytest.approx(150 + DRAIN_SECONDS) and DRAIN_SECONDS < 10
+    assert len(ledger.kept) == 4
+    assert len(provider.calls) == 9
+
+
+def test_a_second_signal_lets_go_at_once():
+    """Somebody is in a hurry."""
+
+    async def during(made, provider):
+        await asyncio.sleep(150.0)
+        made.drain(InterruptedRunError(2))
+        await asyncio.sleep(1.0)
+        made.abandon()
+
+    made, _, _, ended = story(count=10_000, delay=100.0, during=during)
+    assert ended == pytest.approx(151.0)
+    assert made.ending.exit_code == 130
+
+
+def test_a_signal_wakes_those_who_wait_for_the_pacer():
+    """An hour's hold is no reason to go on for an hour."""
+    made, _, _, ended = story(
+        lambda n, asked: Throttled("slow", 3600.0) if n == 5 else None,
+        count=1000,
+        during=stop_at(10.0, InterruptedRunError(15)),
+    )
+    assert ended == pytest.approx(10.0)
+    assert made.ending.exit_code == 143
+
+
+def test_the_first_reason_to_stop_is_the_one_that_is_told():
+    """A deadline during the drain of a signal changes nothing."""
+
+    async def main():
+        made = loop_of(Scripted())
+        made.stop(InterruptedRunError(15))
+        made.stop(NotFinishedError("deadline"))
+        await made.run(Texts(texts(100)))
+        return made.ending.exit_code, len(made.provider.calls)
+
+    assert run(main) == (143, 0)
+
+
+def test_cancelling_the_run_from_outside_cancels_it():
+    """A caller's own loop may give up; no task is left behind."""
+
+    async def main():
+        provider = Scripted(delay=100.0)
+        running = asyncio.create_task(loop_of(provider).run(Texts(texts(1000))))
+        await asyncio.sleep(150.0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return provider.flying, len(asyncio.all_tasks())
+
+    assert run(main) == (0, 1)
+
+
+# -- outages ---------------------------------------------------------------------------------------
+
+
+def test_an_outage_is_waited_out_and_costs_no_text():
+    """An hour of 503: few calls, no reject, then everything is kept."""
+
+    def script(number, asked):
+        return Unavailable("503") if 5.0 <= now() < 3605.0 else None
+
+    made, provider, ledger, ended = story(script, count=800, per_request=1, concurrency=8)
+    assert made.ending is None
+    assert ledger.rejects == {}
+    assert len(ledger.kept) == 800
+    assert len(provider.calls) <= 800 + 130
+    assert 3605 < ended < 3605 + 60 + 30
+
+
+def test_an_outage_beyond_the_patience_ends_the_run():
+    """Nothing is lost, and the same command goes on later."""
+    made, provider, ledger, ended = story(
+        lambda n, asked: Unavailable("no route") if n > 10 else None, count=1000, patience=600.0
+    )
+    assert isinstance(made.ending, NotFinishedError)
+    assert "no route" in made.ending.message
+    assert 600 < ended < 600 + 62
+    assert ledger.rejects == {}
+    assert len(ledger.kept) == provider.paid.total()
+
+
+def test_a_wait_beyond_the_patience_is_not_waited_for():
+    """A server that says `come back tomorrow` is taken at its word."""
+    made, _, _, ended = story(
+        lambda n, asked: Throttled("quota", 86_400.0) if n > 10 else None,
+        count=1000,
+        patience=3600.0,
+    )
+    assert isinstance(made.ending, NotFinishedError)
+    assert "`86400` s" in made.ending.message
+    assert ended < 10
+
+
+def test_a_wait_within_the_patience_is_waited_for():
+    """Five minutes are not an hour."""
+    made, _, ledger, ended = story(
+        lambda n, asked: Throttled("quota", 300.0) if n == 10 else None,
+        count=1000,
+        patience=3600.0,
+    )
+    assert made.ending is None
+    assert len(ledger.kept) == 1000
+    assert 300 < ended < 340
+
+
+def test_answers_in_between_end_the_row_of_failures():
+    """A server that answers one request a minute is slow, not out."""
+    last = [0.0]
+
+    def script(number, asked):
+        if now() - last[0] < 60:
+            return Unavailable("busy")
+        last[0] = now()
+        return None
+
+    made, _, ledger, ended = story(script, count=10, per_request=1, patience=200.0, concurrency=2)
+    assert made.ending is None
+    assert len(ledger.kept) + len(ledger.rejects) == 10
+    assert ended > 600
+
+
+def test_why_nothing_happens_is_told():
+    """The listener hears the kind, the reason and how long nothing will start."""
+    made, _, _, _ = story(lambda n, asked: Throttled("slow down", 9.0) if n == 3 else None)
+    ((kind, reason, wait),) = made.listener.failures
+    assert (kind, reason) == ("throttled", "slow down")
+    assert wait == pytest.approx(9.0, abs=0.2)
+
+
+# -- rejects ---------------------------------------------------------------------------------------
+
+
+def test_bad_texts_are_rejected_and_their_neighbours_paid_once():
+    """Each with its reason; the listener hears of them."""
+    poison = {f"text {n}" for n in (3, 77, 78, 150)}
+    made, provider, ledger, _ = story(
+        lambda n, asked: Refused("bad", 400) if poison & set(asked.texts) else None,
+        count=200,
+        per_request=32,
+        concurrency=8,
+    )
+    assert set(ledger.rejects) == {KEYER.key(text, "symmetric") for text in poison}
+    assert len(ledger.kept) == 196
+    assert len(made.listener.rejects) == made.rejects == 4
+    assert set(provider.paid.values()) == {1}
+
+
+@pytest.mark.parametrize("most", [0, 1, 5])
+def test_more_rejects_than_the_job_allows_end_the_run(most):
+    """The one too many is kept as well, so that the next run does not ask it again."""
+    made, _, ledger, _ = story(
+        lambda n, asked: Refused("bad", 400) if n > 10 else None,
+        count=1000,
+        per_request=1,
+        concurrency=1,
+        most_rejects=most,
+    )
+    assert isinstance(made.ending, ActionNeededError)
+    assert f"`{most + 1}`" in made.ending.message
+    assert "bad" in made.ending.message
+    assert len(ledger.rejects) == most + 1
+
+
+def test_as_many_rejects_as_the_job_allows_are_fine():
+    """The bound itself may be reached."""
+    poison = {"text 5", "text 6"}
+    made, _, ledger, _ = story(
+        lambda n, asked: Refused("bad") if poison & set(asked.texts) else None, most_rejects=2
+    )
+    assert made.ending is None
+    assert len(ledger.rejects) == 2
+
+
+# -- the ledger and the feed fail ------------------------------------------------------------------
+
+
+def test_a_full_disk_ends_the_run_and_nothing_more_is_sent():
+    """What cannot be kept must not be paid for."""
+    ledger = MemoryLedger(full=OSError(errno.ENOSPC, "No space left on device"), full_at=10)
+    made, provider, _, _ = story(count=10_000, per_request=1, concurrency=8, ledger=ledger)
+    assert isinstance(made.ending, NotFinishedError)
+    assert "No space left" in made.ending.message
+    assert len(ledger.kept) == 10
+    assert len(provider.calls) <= 10 + 8
+
+
+def test_an_error_of_the_feed_is_raised_after_what_was_read_has_landed():
+    """A corpus that turns out damaged half-way is told, and loses nothing paid."""
+
+    async def main():
+        provider, ledger = Scripted(), MemoryLedger()
+        made = loop_of(provider, ledger)
+        with pytest.raises(CorpusError, match="torn"):
+            await made.run(Texts(texts(250), error=CorpusError("torn")))
+        return len(ledger.kept), provider.paid.total(), made.ending
+
+    assert run(main) == (250, 250, None)
+
+
+def test_a_feed_that_fails_at_once_ends_the_run():
+    """Before the pilot had anything to send."""
+
+    class Broken:
+        def upcoming(self):
+            raise CorpusError("gone")
+            yield []
+
+    async def main():
+        provider = Scripted()
+        with pytest.raises(CorpusError, match="gone"):
+            await loop_of(provider).run(Broken())
+        return len(provider.calls)
+
+    assert run(main) == 0
+
+
+def test_an_error_of_a_provider_is_raised_and_leaves_no_task():
+    """A provider never raises; if one does, that is a bug to see."""
+
+    async def main():
+        provider = Scripted(lambda n, asked: ZeroDivisionError("bug") if n == 9 else None)
+        with pytest.raises(ZeroDivisionError, match="bug"):
+            await loop_of(provider).run(Texts(texts(1000)))
+        return provider.flying, len(asyncio.all_tasks())
+
+    assert run(main) == (0, 1)
+
+
+def test_a_request_that_is_too_large_teaches_the_feed():
+    """Further requests keep to the cap; every text is kept once."""
+    feeds = []
+
+    async def main():
+        provider = Scripted(lambda n, asked: TooLarge("too many", 10) if len(asked) > 10 else None)
+        ledger, feed = MemoryLedger(), Texts(texts(1000), 64)
+        made = loop_of(provider, ledger)
+        await made.run(feed)
+        feeds.append(feed.packer.limits.texts_per_request)
+        return provider, ledger
+
+    provider, ledger = run(main)
+    assert feeds == [10]
+    assert len(ledger.kept) == 1000
+    refused = sum(len(asked) > 10 for _, asked in provider.calls)
+    assert refused <= 4 + 2 * 4  # those that were packed before the cap was known
+    assert set(provider.paid.values()) == {1}
+
+
+def test_the_pacer_holds_the_limit_through_the_loop():
+    """Permits are asked for every attempt, also of halves."""
+    _, provider, _, ended = story(count=300, per_request=1, delay=0.01, rates=Rates(60.0))
+    starts = np.array([when for when, _ in provider.calls])
+    assert (np.diff(starts) >= 1.0).all()
+    assert 297 < ended < 310
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_mixture_of_trouble_ends_with_the_right_vectors(seed):
+    """Random trouble at random moments: nothing wrong, nothing paid twice, nothing forgotten."""
+    rng = random.Random(seed)
+    poison = set(rng.sample(texts(300), 3))
+
+    def script(number, asked):
+        if poison & set(asked.texts):
+            return Refused("bad", 400)
+        draw = rng.random()
+        if draw < 0.05:
+            return Throttled("slow", rng.choice([None, 2.0]))
+        if draw < 0.10:
+            return Unavailable("down")
+        if draw < 0.13 and len(asked) > 1:
+            return Response(right(asked).vectors[:-1], 1)
+        return TooLarge("large") if draw < 0.15 and len(asked) > 1 else None
+
+    made, _, ledger, _ = story(script, count=300, per_request=16, concurrency=8)
+    assert made.ending is None
+    assert wrong(ledger, texts(300)) == []
+    assert open_texts(ledger, texts(300)) == []
+    assert set(ledger.rejects) == {KEYER.key(text, "symmetric") for text in poison}
+    assert ledger.twice == 0
+
+
+def test_a_request_of_the_suite_is_what_the_suite_says():
+    """The control of the fakes: a vector under another key is reported."""
+    ledger = MemoryLedger()
+    asked = request("a", "b")
+    ledger.append(asked.keys[::-1], right(asked).vectors, tokens=2, model_version="")
+    assert sorted(wrong(ledger, ["a", "b"])) == ["a", "b"]
+    assert open_texts(ledger, ["a", "c"]) == ["c"]

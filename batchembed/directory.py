@@ -151,9 +151,9 @@ def _read_identity(store: Store) -> dict[str, Any] | None:
 
 def _refuse_foreign(store: Store) -> None:
     """Raise JobError for a folder that holds more than a run leaves that died at once."""
-    strangers = sorted({entry.name for entry in os.scandir(store.root)} - {".lock"})
+    strangers = sorted({path.name for path in store.root.iterdir()} - {".lock"})
     if strangers == [CHECKPOINT] and all(
-        entry.name.startswith(TEMPORARY) for entry in os.scandir(store.path(CHECKPOINT))
+        path.name.startswith(TEMPORARY) for path in store.path(CHECKPOINT).iterdir()
     ):
         return
     if strangers:

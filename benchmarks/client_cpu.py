@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,28 +89,25 @@ def measure(scope: Scope) -> Table:
         "float": server.openai(64, 1024, as_base64=False),
         "base64": server.openai(64, 1024, as_base64=True),
     }
-    rows = []
     with server.running(bodies, scope.folder) as stand_in:
-        for case in CASES:
-            rows.append(_compared(case, f"{stand_in.url}/{case.name}", scope))
+        rows = [_compared(case, f"{stand_in.url}/{case.name}", scope) for case in CASES]
     return Table(
         "CPU of the client per text",
         ("requests", "bare aiohttp", "whole job", "ratio", "goal", "provider's client", "ratio"),
         rows,
-        (
-            "Microseconds of CPU per text, all threads, user and system: the difference between "
-            f"two corpus sizes, so start-up cancels; median of {scope.rounds} interleaved rounds. "
-            "*Whole job* is `batchembed run`: read, keys, pack, send, prove, checkpoint with "
-            "fsync, join, publish. *Bare* keeps the vectors in memory and writes nothing. "
-            f"The stand-in server is in {stand_in.language}, on a core of its own; texts have "
-            f"{CHARACTERS} characters, and both sides build their requests from them.",
-        ),
+        "Microseconds of CPU per text, all threads, user and system: the difference between "
+        f"two corpus sizes, so start-up cancels; median of {scope.rounds} interleaved rounds. "
+        "*Whole job* is `batchembed run`: read, keys, pack, send, prove, checkpoint with "
+        "fsync, join, publish. *Bare* keeps the vectors in memory and writes nothing. "
+        f"The stand-in server is in {stand_in.language}, on a core of its own; texts have "
+        f"{CHARACTERS} characters, and both sides build their requests from them.",
     )
 
 
 def _compared(case: Case, url: str, scope: Scope) -> Sequence[str]:
-    small, large = (_corpus(scope, rows) for rows in case.rows)
-    peer_small, peer_large = (_corpus(scope, rows) for rows in case.peer_rows)
+    rows, peer_rows = (_sizes(sizes, scope) for sizes in (case.rows, case.peer_rows))
+    small, large = (_corpus(scope, count) for count in rows)
+    peer_small, peer_large = (_corpus(scope, count) for count in peer_rows)
     ways: dict[str, Callable[[], Usage]] = {
         "job, small": lambda: _job(case, url, small, scope),
         "job, large": lambda: _job(case, url, large, scope),
@@ -121,9 +117,9 @@ def _compared(case: Case, url: str, scope: Scope) -> Sequence[str]:
         "peer, large": lambda: _peer(case.peer, case, url, peer_large),
     }
     took = interleaved(scope.rounds, ways)
-    ours = _marginal(took, "job", case.rows)
-    bare = _marginal(took, "bare", case.rows)
-    peer = _marginal(took, "peer", case.peer_rows)
+    ours = _marginal(took, "job", rows)
+    bare = _marginal(took, "bare", rows)
+    peer = _marginal(took, "peer", peer_rows)
     return (
         case.title,
         f"{bare:.1f}",
@@ -131,7 +127,7 @@ def _compared(case: Case, url: str, scope: Scope) -> Sequence[str]:
         f"**{ours / bare:.2f}**",
         goal(ours / bare, most=GOAL),
         f"{case.peer}: {peer:.0f}",
-        f"{peer / ours:.1f} × ours",
+        f"{peer / ours:.1f} x ours",
     )
 
 
@@ -139,6 +135,12 @@ def _marginal(took: Mapping[str, list[Usage]], who: str, rows: tuple[int, int]) 
     """Return the CPU microseconds of one more text, of medians of each size."""
     low, high = (median([u.cpu for u in took[f"{who}, {size}"]]) for size in ("small", "large"))
     return (high - low) / (rows[1] - rows[0]) * 1e6
+
+
+def _sizes(rows: tuple[int, int], scope: Scope) -> tuple[int, int]:
+    """Return both sizes; `quick`: the larger one so much smaller that it is rough."""
+    small, large = rows
+    return small, small * max(2, round(large / small / 3)) if scope.quick else large
 
 
 def _corpus(scope: Scope, rows: int) -> Path:
@@ -155,7 +157,4 @@ def _job(case: Case, url: str, corpus: Path, scope: Scope) -> Usage:
 
 def _peer(peer: str, case: Case, url: str, corpus: Path) -> Usage:
     with pinned(CLIENT_CORE):
-        return child(
-            module("clients", peer, case.name, url, str(corpus), str(case.workers)),
-            environ={"PYTHONPATH": os.getcwd()},
-        )
+        return child(module("clients", peer, case.name, url, str(corpus), str(case.workers)))

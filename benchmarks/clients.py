@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Any
 
 import aiohttp
 import numpy as np
@@ -57,15 +58,17 @@ def _openai(encoding: str) -> Callable[[Sequence[str]], bytes]:
 
 def _numbers(name: str) -> Callable[[bytes, int], Rows]:
     def read(body: bytes, texts: int) -> Rows:
-        found = simdjson.Parser().parse(body)[name].as_buffer(of_type="d")
-        return np.frombuffer(found, np.float64).astype(np.float32).reshape(texts, -1)
+        found: Any = simdjson.Parser().parse(body)
+        numbers = found[name].as_buffer(of_type="d")
+        return np.frombuffer(numbers, np.float64).astype(np.float32).reshape(texts, -1)
 
     return read
 
 
 def _data_numbers(body: bytes, texts: int) -> Rows:
-    data = simdjson.Parser().parse(body)["data"]
-    rows = [np.frombuffer(e["embedding"].as_buffer(of_type="d"), np.float64) for e in data]
+    found: Any = simdjson.Parser().parse(body)
+    buffers = [entry["embedding"].as_buffer(of_type="d") for entry in found["data"]]
+    rows = [np.frombuffer(buffer, np.float64) for buffer in buffers]
     vectors = np.empty((texts, len(rows[0])), np.float32)
     for at, row in enumerate(rows):
         vectors[at] = row
@@ -125,7 +128,10 @@ async def aleph_alpha(name: str, url: str, texts: list[str], workers: int) -> in
     """Ask with aleph-alpha-client; return how many vectors came."""
     import aleph_alpha_client as aa
 
-    given = {"representation": aa.SemanticRepresentation.Symmetric, "compress_to_size": 128}
+    given: dict[str, Any] = {
+        "representation": aa.SemanticRepresentation.Symmetric,
+        "compress_to_size": 128,
+    }
     given["normalize"] = True
     async with aa.AsyncClient("none", host=f"{url}/", limit=workers) as client:
         prompts = [aa.Prompt.from_text(text) for text in texts]
@@ -153,7 +159,7 @@ async def openai(name: str, url: str, texts: list[str], workers: int) -> int:
             for start in upcoming:
                 some = texts[start : start + WAYS[name].texts]
                 # base64 is what the client asks for, and decodes, when nothing else is said
-                wish = {"encoding_format": "float"} if name == "float" else {}
+                wish: dict[str, Any] = {"encoding_format": "float"} if name == "float" else {}
                 answer = await client.embeddings.create(input=some, model="stand-in", **wish)
                 count += len(answer.data)
 

@@ -10,9 +10,26 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.measuring import Scope
+
 ARTICLES = Path(__file__).parent.parent / "sample_data" / "articles.parquet"
 SHORT, LONG = 54, 400
 ROWS_AT_ONCE = 50_000
+ABOUT = (
+    "The texts are recombined from the English articles in `sample_data/`: about 54 characters, "
+    "4,000 different words. That is the fastest case of the encoder, which remembers words, and "
+    "so the hardest one for what is around it."
+)
+
+
+def short(scope: Scope, rows: int) -> Path:
+    """Return a corpus of `rows` short texts, or of the texts of one's own, as many as there are."""
+    path = scope.folder / f"short-{rows}.parquet"
+    if scope.texts is not None and not path.exists():
+        own = list(dict.fromkeys(scope.texts.read_text().splitlines()))[:rows]
+        ids = [f"row-{at:08d}" for at in range(len(own))]
+        pq.write_table(pa.table({"id": ids, "text": own}), path, row_group_size=ROWS_AT_ONCE)
+    return make(path, rows)
 
 
 def make(path: Path, rows: int, *, characters: int = SHORT, seed: int = 1) -> Path:

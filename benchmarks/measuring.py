@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+ROOT = Path(__file__).parent.parent
 CLIENT_CORE = 0
 Name = TypeVar("Name")
 
@@ -30,19 +31,19 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A question and its answer: `rows` of words under `header`, and how to read them."""
+    """A question and its answer: `rows` of words under `header`, and a note on how to read them."""
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = ()
+    note: str = ""
 
     def markdown(self) -> str:
         """Return the table as Markdown."""
         lines = [f"## {self.title}", "", "| " + " | ".join(self.header) + " |"]
         lines.append("|" + "---|" * len(self.header))
         lines += ["| " + " | ".join(row) + " |" for row in self.rows]
-        return "\n".join([*lines, "", *(f"{note}\n" for note in self.notes)])
+        return "\n".join([*lines, "", self.note, ""])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +74,16 @@ def pinned(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, own)
 
 
-def child(command: Sequence[str], *, environ: Mapping[str, str] | None = None) -> Usage:
-    """Run a command to its end and return what it took. Raises FailedError when it fails."""
-    with suppress(AttributeError):
-        os.sync()  # what earlier commands wrote is not this one's work
-    told = {**os.environ, **(environ or {})}
+def child(
+    command: Sequence[str], *, environ: Mapping[str, str] | None = None, settled: bool = False
+) -> Usage:
+    """Run a command to its end and return what it took. Raises FailedError when it fails.
+
+    `settled`: let the disk finish first what earlier commands wrote.
+    """
+    if settled:
+        os.sync()
+    told = {**os.environ, **(environ or {}), "PYTHONPATH": str(ROOT)}
     began = time.perf_counter()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=told
@@ -103,9 +109,7 @@ def module(name: str, *words: str) -> list[str]:
     return [sys.executable, "-m", f"benchmarks.{name}", *words]
 
 
-def interleaved(
-    rounds: int, ways: Mapping[Name, Callable[[], Usage]]
-) -> dict[Name, list[Usage]]:
+def interleaved(rounds: int, ways: Mapping[Name, Callable[[], Usage]]) -> dict[Name, list[Usage]]:
     """Measure every way once a round, so that a busy minute is shared by all."""
     found: dict[Name, list[Usage]] = {name: [] for name in ways}
     for number in range(rounds):

@@ -87,9 +87,7 @@ def openai(texts: int, dimensions: int, *, as_base64: bool) -> bytes:
     """Return an answer of the OpenAI API, its vectors as JSON numbers or as base64."""
     rows = _rows(texts, dimensions)
     shown = [base64.b64encode(row.tobytes()).decode() for row in rows] if as_base64 else rows
-    data = [
-        {"object": "embedding", "index": at, "embedding": row} for at, row in enumerate(shown)
-    ]
+    data = [{"object": "embedding", "index": at, "embedding": row} for at, row in enumerate(shown)]
     usage = {"prompt_tokens": 90 * texts, "total_tokens": 90 * texts}
     told = {"object": "list", "data": data, "model": "stand-in", "usage": usage}
     return orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from fakes import vector
+from fakes import running, vector
 from fakes.commands import ROOT, as_users_do, environment
 from fakes.runs import texts
 
@@ -171,6 +171,25 @@ def test_search_finds_the_text_itself(done):
         assert hits[0]["id"] in done.run("search", "run", wanted, "--top-k", "1").out
     second = hits[1]["columns"]["text"]
     assert hits[1]["score"] == pytest.approx(float(vector(wanted) @ vector(second)), abs=1e-4)
+
+
+def test_search_gives_up_when_the_server_is_down(place):
+    """A person waits for the answer: what a run may wait for is too long here."""
+    with running() as server:
+        job = place(GIVEN, server=server, limits__patience="300ms")
+        job.run()
+    ended = job.run("search", "run", "words", code=75)
+    assert "again" in ended.err
+    job.run("verify", "run")
+
+
+@pytest.mark.slow
+def test_search_gives_up_within_half_a_minute(place):
+    """However patient the job is."""
+    with running() as server:
+        job = place(GIVEN, server=server, limits__patience="6h")
+        job.run()
+    job.run("search", "run", "words", code=75)
 
 
 def test_verify_embeds_rows_again(done, server):

@@ -2,11 +2,13 @@
 
 import json
 import random
+import signal
 from dataclasses import dataclass, field
 
 import pytest
 from fakes import running
 from fakes.faults import Fault
+from fakes.places import Place
 from fakes.runs import (
     HARMLESS,
     digests,
@@ -224,6 +226,23 @@ def test_frames_that_are_written_later_are_seen(half_done):
     job = half_done(["buffered_frames"])
     with pytest.raises(AssertionError, match="more answers are lost"):
         job.check_after_kill(0)
+
+
+@pytest.mark.parametrize(
+    "signum", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_nothing_of_a_run_goes_on_without_it(commands, tmp_path, signum):
+    """The model on this machine may use processes beside the run; they end with it."""
+    place = Place(commands, tmp_path / "local", texts(20_000))
+    right = Place(commands, tmp_path / "whole", texts(20_000))
+    command = place.start()
+    until(lambda: any((place.out / "checkpoint").glob("*.segment")))
+    command.send(signum)
+    assert command.wait().code in (-9, 143)
+    until(lambda: command.left_behind() == [])
+    place.run()
+    right.run()
+    assert digests(place.out) == digests(right.out)
 
 
 @pytest.mark.slow

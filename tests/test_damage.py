@@ -10,7 +10,7 @@ from fakes.runs import HARMLESS, digests, files, strays, texts, until
 
 SEED = random.randrange(10**6)
 GIVEN = [*texts(120), "", "this is POISON"]
-HOW = {"limits__texts_per_request": 8, "limits__max_rejects": 2}
+HOW = {"limits__texts_per_request": 8, "limits__max_rejects": 2, "limits__patience": "900ms"}
 OUTPUTS = ("embeddings/part-00000.arrow", "rejects.arrow", "similarity/top_k.arrow")
 
 

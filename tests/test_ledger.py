@@ -4,15 +4,18 @@ import errno
 import os
 import threading
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchembed import buckets, ledger as package
-from batchembed.exchange import Reject
+from batchembed import buckets
+from batchembed import ledger as package
+from batchembed.exchange import Reject, Request
 from batchembed.ledger import NOWHERE, Ledger, Reader, Source, checkpoint, join, places
+from batchembed.providers import status
 from batchembed.store import Appender, Store
 
 DIMENSIONS = 3
@@ -488,12 +491,12 @@ def test_few_files_are_open_at_a_time(tmp_path, monkeypatch):
         path = tmp_path / str(number)
         path.write_bytes(np.full(2, number, "<f4").tobytes())
         sources.append(Source(path, 4))
-    before = len(os.listdir("/proc/self/fd"))
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
     reader = Reader(sources, 1)
     wanted = [5, 0, 7, 5, 2, 1, 3, 6, 4, 0]
     found = reader.read(np.array([n << places.SOURCE_BITS for n in wanted]))
     assert found[:, 0].tolist() == wanted
-    assert len(os.listdir("/proc/self/fd")) <= before + 3
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) <= before + 3
     reader.close()
 
 
@@ -531,3 +534,14 @@ def test_the_public_names_are_these():
     assert sorted(package.__all__) == sorted(
         ["FOLDER", "NOWHERE", "Bill", "Ledger", "Missing", "Published", "Reader", "Source"]
     )
+
+
+def test_the_words_of_any_server_can_be_kept(ledger):
+    """Half a surrogate pair, where a server cut its echo, and what a terminal obeys."""
+    body = b'{"error": {"message": "bad \\ud83d cut\\u001b[2J\\n\\u202etext"}}'
+    asked = Request(keys([key(1)]), ("x",))
+    headers = {"x-request-id": "id\udcff"}
+    outcome = status.sort(asked, status=400, headers=headers, body=body)
+    ledger.reject([Reject(key(1), "refused", outcome.reason, 400, outcome.request_id)])
+    (kept,) = reload(ledger).rejects.values()
+    assert (kept.message, kept.request_id) == ("400 Bad Request: bad ? cut?[2J ?text", "id?")

@@ -91,10 +91,10 @@ def test_the_pilot_goes_alone_until_something_was_answered():
 def test_concurrency_is_used_and_never_passed():
     """All workers fly, and no more."""
     most = []
-    story(lambda n, asked: most.append(0), count=400, concurrency=7)
+    story(lambda _n, _asked: most.append(0), count=400, concurrency=7)
 
     async def main():
-        provider = Scripted(lambda n, asked: most.append(provider.flying + 1))
+        provider = Scripted(lambda _n, _asked: most.append(provider.flying + 1))
         await loop_of(provider, concurrency=7).run(Texts(texts(100)))
 
     most.clear()
@@ -108,7 +108,7 @@ def test_concurrency_is_used_and_never_passed():
 def test_a_fatal_answer_stops_the_feed_and_lets_what_flies_land():
     """No text is at fault, nothing new is sent, and what was paid for is kept."""
     made, provider, ledger, ended = story(
-        lambda n, asked: Fatal("no money", hint="pay") if n == 20 else None,
+        lambda n, _asked: Fatal("no money", hint="pay") if n == 20 else None,
         count=100_000,
         per_request=1,
         concurrency=8,
@@ -123,7 +123,7 @@ def test_a_fatal_answer_stops_the_feed_and_lets_what_flies_land():
 
 def test_a_wrong_key_costs_one_call():
     """The pilot meets it; nobody else starts."""
-    made, provider, _, _ = story(lambda n, asked: Fatal("401"), count=1000, concurrency=16)
+    made, provider, _, _ = story(lambda _n, _asked: Fatal("401"), count=1000, concurrency=16)
     assert made.ending.exit_code == 4
     assert len(provider.calls) == 1
 
@@ -142,7 +142,7 @@ def test_with_workers_that_put_the_end_into_a_full_queue_the_run_would_hang(monk
 
     monkeypatch.setattr(Loop, "_feed", insists)
     with pytest.raises(NothingWillHappenError):
-        story(lambda n, asked: Fatal("401"), count=1000)
+        story(lambda _n, _asked: Fatal("401"), count=1000)
 
 
 @pytest.mark.parametrize("answer", [Refused("no such model", 400), Refused("bad", 422)])
@@ -150,7 +150,7 @@ def test_with_workers_that_put_the_end_into_a_full_queue_the_run_would_hang(monk
 def test_a_job_that_the_provider_always_refuses_ends_within_three_calls(answer, per_request):
     """A harmless sentence is refused as well, so no text is at fault and none is rejected."""
     made, provider, ledger, _ = story(
-        lambda n, asked: answer, count=1000, per_request=per_request, concurrency=16
+        lambda _n, _asked: answer, count=1000, per_request=per_request, concurrency=16
     )
     assert isinstance(made.ending, ActionNeededError)
     assert answer.reason in made.ending.message
@@ -163,7 +163,7 @@ def test_a_bad_text_at_the_very_beginning_is_found_all_the_same():
     """The harmless sentence passes, so the text is at fault; its neighbours are kept."""
     poison = "text 1"
     made, provider, ledger, _ = story(
-        lambda n, asked: Refused("bad", 400) if poison in asked.texts else None,
+        lambda _n, asked: Refused("bad", 400) if poison in asked.texts else None,
         count=64,
         per_request=16,
     )
@@ -178,7 +178,7 @@ def test_a_bad_text_at_the_very_beginning_is_found_all_the_same():
 def test_trouble_while_asking_the_harmless_sentence_is_no_verdict_on_the_texts(trouble):
     """It is asked again, or it ends the run, but nothing is rejected for it."""
     made, _, ledger, _ = story(
-        lambda n, asked: [Refused("bad", 400), trouble, Refused("bad", 400)][n] if n < 3 else None,
+        lambda n, _asked: [Refused("bad", 400), trouble, Refused("bad", 400)][n] if n < 3 else None,
         count=20,
     )
     assert ledger.rejects == {}
@@ -208,14 +208,15 @@ def test_a_signal_lets_what_flies_land():
 def test_what_does_not_land_in_time_is_let_go():
     """A server that hangs does not keep a run from ending within ten seconds."""
     made, provider, ledger, ended = story(
-        lambda n, asked: None,
+        lambda _n, _asked: None,
         count=10_000,
         delay=100.0,
         concurrency=8,
         during=stop_at(150.0, InterruptedRunError(2)),
     )
     assert made.ending.exit_code == 130
-    assert ended == pytest.approx(150 + DRAIN_SECONDS) and DRAIN_SECONDS < 10
+    assert ended == pytest.approx(150 + DRAIN_SECONDS)
+    assert DRAIN_SECONDS < 10
     assert len(ledger.kept) == 4
     assert len(provider.calls) == 9
 
@@ -237,7 +238,7 @@ def test_a_second_signal_lets_go_at_once():
 def test_a_signal_wakes_those_who_wait_for_the_pacer():
     """An hour's hold is no reason to go on for an hour."""
     made, _, _, ended = story(
-        lambda n, asked: Throttled("slow", 3600.0) if n == 5 else None,
+        lambda n, _asked: Throttled("slow", 3600.0) if n == 5 else None,
         count=1000,
         during=stop_at(10.0, InterruptedRunError(15)),
     )
@@ -293,7 +294,7 @@ def test_an_outage_is_waited_out_and_costs_no_text():
 def test_an_outage_beyond_the_patience_ends_the_run():
     """Nothing is lost, and the same command goes on later."""
     made, provider, ledger, ended = story(
-        lambda n, asked: Unavailable("no route") if n > 10 else None, count=1000, patience=600.0
+        lambda n, _asked: Unavailable("no route") if n > 10 else None, count=1000, patience=600.0
     )
     assert isinstance(made.ending, NotFinishedError)
     assert "no route" in made.ending.message
@@ -305,7 +306,7 @@ def test_an_outage_beyond_the_patience_ends_the_run():
 def test_a_wait_beyond_the_patience_is_not_waited_for():
     """A server that says `come back tomorrow` is taken at its word."""
     made, _, _, ended = story(
-        lambda n, asked: Throttled("quota", 86_400.0) if n > 10 else None,
+        lambda n, _asked: Throttled("quota", 86_400.0) if n > 10 else None,
         count=1000,
         patience=3600.0,
     )
@@ -317,7 +318,7 @@ def test_a_wait_beyond_the_patience_is_not_waited_for():
 def test_a_wait_within_the_patience_is_waited_for():
     """Five minutes are not an hour."""
     made, _, ledger, ended = story(
-        lambda n, asked: Throttled("quota", 300.0) if n == 10 else None,
+        lambda n, _asked: Throttled("quota", 300.0) if n == 10 else None,
         count=1000,
         patience=3600.0,
     )
@@ -344,7 +345,7 @@ def test_answers_in_between_end_the_row_of_failures():
 
 def test_why_nothing_happens_is_told():
     """The listener hears the kind, the reason and how long nothing will start."""
-    made, _, _, _ = story(lambda n, asked: Throttled("slow down", 9.0) if n == 3 else None)
+    made, _, _, _ = story(lambda n, _asked: Throttled("slow down", 9.0) if n == 3 else None)
     ((kind, reason, wait),) = made.listener.failures
     assert (kind, reason) == ("throttled", "slow down")
     assert wait == pytest.approx(9.0, abs=0.2)
@@ -357,7 +358,7 @@ def test_bad_texts_are_rejected_and_their_neighbours_paid_once():
     """Each with its reason; the listener hears of them."""
     poison = {f"text {n}" for n in (3, 77, 78, 150)}
     made, provider, ledger, _ = story(
-        lambda n, asked: Refused("bad", 400) if poison & set(asked.texts) else None,
+        lambda _n, asked: Refused("bad", 400) if poison & set(asked.texts) else None,
         count=200,
         per_request=32,
         concurrency=8,
@@ -372,7 +373,7 @@ def test_bad_texts_are_rejected_and_their_neighbours_paid_once():
 def test_more_rejects_than_the_job_allows_end_the_run(most):
     """The one too many is kept as well, so that the next run does not ask it again."""
     made, _, ledger, _ = story(
-        lambda n, asked: Refused("bad", 400) if n > 10 else None,
+        lambda n, _asked: Refused("bad", 400) if n > 10 else None,
         count=1000,
         per_request=1,
         concurrency=1,
@@ -388,7 +389,7 @@ def test_as_many_rejects_as_the_job_allows_are_fine():
     """The bound itself may be reached."""
     poison = {"text 5", "text 6"}
     made, _, ledger, _ = story(
-        lambda n, asked: Refused("bad") if poison & set(asked.texts) else None, most_rejects=2
+        lambda _n, asked: Refused("bad") if poison & set(asked.texts) else None, most_rejects=2
     )
     assert made.ending is None
     assert len(ledger.rejects) == 2
@@ -441,7 +442,7 @@ def test_an_error_of_a_provider_is_raised_and_leaves_no_task():
     """A provider never raises; if one does, that is a bug to see."""
 
     async def main():
-        provider = Scripted(lambda n, asked: ZeroDivisionError("bug") if n == 9 else None)
+        provider = Scripted(lambda n, _asked: ZeroDivisionError("bug") if n == 9 else None)
         with pytest.raises(ZeroDivisionError, match="bug"):
             await loop_of(provider).run(Texts(texts(1000)))
         return provider.flying, len(asyncio.all_tasks())
@@ -454,7 +455,7 @@ def test_a_request_that_is_too_large_teaches_the_feed():
     feeds = []
 
     async def main():
-        provider = Scripted(lambda n, asked: TooLarge("too many", 10) if len(asked) > 10 else None)
+        provider = Scripted(lambda _n, asked: TooLarge("too many", 10) if len(asked) > 10 else None)
         ledger, feed = MemoryLedger(), Texts(texts(1000), 64)
         made = loop_of(provider, ledger)
         await made.run(feed)

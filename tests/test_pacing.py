@@ -48,7 +48,7 @@ def permit(tokens=1, cost=None, *, probe=False):
         (State(token_due=50), Rates(None, 60 / AIM), 9, 100, 0, 109 - BILL_LATE),
     ],
 )
-def test_when_the_next_request_may_start(state, rates, tokens, start, request_due, token_due):
+def test_when_the_next_request_may_start(state, rates, tokens, start, *, request_due, token_due):
     """At the latest of all dues; each due moves on by cost over rate."""
     found, when = admit(state, rates, tokens, 100.0)
     assert when == pytest.approx(start)
@@ -208,9 +208,9 @@ def test_a_rate_above_the_limit_is_seen(monkeypatch):
 
 
 RATIOS = {
-    "as estimated": (lambda rng: 1.0, 0.97),
-    "always 2.5 times": (lambda rng: 2.5, 0.97),
-    "a third": (lambda rng: 1 / 3, 0.97),
+    "as estimated": (lambda _rng: 1.0, 0.97),
+    "always 2.5 times": (lambda _rng: 2.5, 0.97),
+    "a third": (lambda _rng: 1 / 3, 0.97),
     "one to two times": (lambda rng: rng.uniform(1, 2), 0.97),
 }
 

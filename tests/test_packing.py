@@ -1,5 +1,6 @@
 """Texts become requests: each exactly once, in order, within every limit."""
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -28,7 +29,7 @@ def key(number):
 def batches(rows, cuts, *, plain=False):
     """The rows as batches; each key is the row's number."""
     bounds = sorted({0, *(min(c, len(rows)) for c in cuts), len(rows)})
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         some = rows[start:stop]
         keys = np.frombuffer(b"".join(map(key, range(start, stop))), np.uint8).reshape(-1, 16)
         roles = "query" if plain else [role for _, role, _ in some]
@@ -96,7 +97,7 @@ def test_no_request_is_shorter_than_it_must_be(rows, cuts, limits):
     requests = packed(Packer(limits), rows, cuts)
     for role in ROLES:
         own = [asked for asked in requests if asked.role == role]
-        for one, after in zip(own, own[1:], strict=False):
+        for one, after in itertools.pairwise(own):
             assert not fits([*one.texts, after.texts[0]], limits)
 
 
@@ -198,8 +199,8 @@ def test_what_waits_does_not_pile_up():
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("beyond a limit", lambda self, start, *_: min(start + 7, len(_[0]))),
-        ("rows", lambda self, start, *_: start + 2),
+        ("beyond a limit", lambda _self, start, *_: min(start + 7, len(_[0]))),
+        ("rows", lambda _self, start, *_: start + 2),
     ],
 )
 def test_a_wrong_cut_is_seen(name, wrong, monkeypatch):

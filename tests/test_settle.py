@@ -406,14 +406,14 @@ def shuffled(asked_for, draw):
 
 
 FAULTS = {
-    "short": lambda r, draw: Response(vectors(r.texts)[:-1], 1),
-    "long": lambda r, draw: Response(vectors([*r.texts, "more"]), 1),
+    "short": lambda r, _draw: Response(vectors(r.texts)[:-1], 1),
+    "long": lambda r, _draw: Response(vectors([*r.texts, "more"]), 1),
     "twins": shuffled,
     "nan": lambda r, draw: spoiled(r, draw % len(r), math.nan),
     "zero": lambda r, draw: spoiled(r, draw % len(r), 0.0),
-    "malformed": lambda r, draw: Malformed("odd"),
-    "throttled": lambda r, draw: Throttled("slow"),
-    "unavailable": lambda r, draw: Unavailable("down"),
+    "malformed": lambda _r, _draw: Malformed("odd"),
+    "throttled": lambda _r, _draw: Throttled("slow"),
+    "unavailable": lambda _r, _draw: Unavailable("down"),
     "too large": lambda r, draw: TooLarge("large", draw % 5) if len(r) > 1 else None,
 }
 

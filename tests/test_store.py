@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fakes.dying import Died, Steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,40 +32,6 @@ def files(store):
         for path in store.root.rglob("*")
         if path.is_file()
     }
-
-
-class Died(BaseException):
-    """The process ends here: nothing after this happens."""
-
-
-class Steps:
-    """Counts the calls into the system, and lets the process die, or fails, at one of them."""
-
-    def __init__(self, monkeypatch, at=None, error=None):
-        self.count = 0
-        self.seen = []
-        self._at, self._error = at, error
-        for owner, name in (
-            (os, "open"),
-            (os, "mkdir"),
-            (os, "rename"),
-            (os, "fsync"),
-            (os, "unlink"),
-            (io, "open"),
-        ):
-            monkeypatch.setattr(owner, name, self._watched(name, getattr(owner, name)))
-
-    def _watched(self, name, real):
-        def call(*args, **more):
-            self.count += 1
-            self.seen.append(name)
-            if self.count == self._at and self._error is not None:
-                raise self._error
-            if self._at is not None and self.count >= self._at and self._error is None:
-                raise Died
-            return real(*args, **more)
-
-        return call
 
 
 # -- put -------------------------------------------------------------------------------------------
@@ -129,14 +96,15 @@ def test_a_put_that_fails_says_so_and_leaves_nothing_behind(tmp_path, monkeypatc
 
 def test_a_full_disk_at_the_last_flush_leaves_nothing_behind(store, monkeypatch):
     """Buffered bytes are written by `flush` and again by `close`: both may fail."""
-    writer = store.create("file")
-    with pytest.raises(OSError, match="No space"), writer:
-        writer.write(NEW)
-        raw = writer._file.raw
-        writer._file.detach()
-        writer._file = io.BufferedWriter(_Full(raw))
-        writer._file.write(NEW)
-        writer.commit()
+
+    def fill():
+        with store.create("file") as writer:
+            writer._file = io.BufferedWriter(_Full(writer._file.detach()))
+            writer.write(NEW)
+            writer.commit()
+
+    with pytest.raises(OSError, match="No space"):
+        fill()
     assert files(store) == {}
 
 
@@ -193,9 +161,14 @@ def test_without_commit_nothing_appears(store):
     """Also when the body raises."""
     with store.create("file") as writer:
         writer.write(NEW)
-    with pytest.raises(ZeroDivisionError), store.create("file") as writer:
-        writer.write(NEW)
-        raise ZeroDivisionError
+
+    def fail():
+        with store.create("file") as writer:
+            writer.write(NEW)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert files(store) == {}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from batchembed.exchange import Control, Keys, Reject, Request, Role, Vectors
 from batchembed.job import Job
 from batchembed.monitor import Monitor
 from batchembed.preparing import checked_spec, provider_key
+
+PATIENCE = 20.0
+"""How long, in seconds, a server that is down is waited for: nobody sees a run of hours here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,14 @@ def embed_texts(
         most_rejects=len(asked),
     )
     requests = [_request(number, one) for number, one in enumerate(asked)]
-    local.embed(job, local.Few(requests), plant)
+    local.embed(_hurried(job), local.Few(requests), plant)
     return [gathered.vectors.get(number) for number in range(len(asked))]
+
+
+def _hurried(job: Job) -> Job:
+    """Return the job without its deadline, and with a patience that a person has who waits."""
+    patience = min(job.limits.patience, PATIENCE)
+    return replace(job, limits=replace(job.limits, patience=patience, deadline=None))
 
 
 def _request(number: int, one: Asked) -> Request:

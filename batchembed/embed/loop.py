@@ -247,6 +247,8 @@ class Loop:
 def _pieces(request: Request, cap: int | None) -> list[Request]:
     """Return a request that was packed before the server's limit was learnt as smaller ones."""
     size = cap or len(request)
+    if size >= len(request):
+        return [request]
     return [request.part(at, at + size) for at in range(0, len(request), size)]
 
 

@@ -78,7 +78,7 @@ def _open_local(spec: Spec, access: Access) -> Provider:
     from batchembed.providers import local
 
     if spec.name == STATIC_MODEL:
-        return local.open_static(spec)
+        return local.open_static(spec, concurrency=access.concurrency)
     from batchembed.providers import sentence_transformers
 
     return sentence_transformers.open_model(spec, device=access.device)

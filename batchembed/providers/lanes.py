@@ -1,113 +1,215 @@
-"""Lanes: the static model encodes in this process, and for longer runs in others beside it."""
+"""Lanes: the static model encodes here at first, and in longer runs in processes beside this one.
+
+Theory of operation. A lane takes a request and gives its answer; free lanes wait in a queue. The
+first lane is the model in this process, so that few texts cost no start-up. When requests have to
+wait, workers are started one after another, and each joins once it says that it has the same model.
+A worker takes two requests, so that it finds the next one when it is done. A worker that dies is
+not started again: the request it had is done here, the vectors are the same wherever they are made.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import marshal
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Final
+from typing import IO, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from batchembed.providers.static_worker import Encoder, identity, receive, receive_array, send
+from batchembed.providers.static_worker import (
+    Answer,
+    Encoder,
+    Spans,
+    identity,
+    receive,
+    receive_into,
+    send,
+)
 
-Spans = Sequence[Sequence[tuple[int, int, float]]]
-Answer = tuple[NDArray[np.float32], NDArray[np.int32]]
-
-START_AT: Final = int(os.environ.get("X_START", "4"))
-_PIPE_BYTES: Final = 2**20
+REQUESTS_A_WORKER: Final = 2
+MOST_WORKERS: Final = 8  # more would wait for this process; each takes about 100 MB
+_START_AFTER: Final = 4  # requests that had to wait, for each worker
+_MANY: Final = 2  # with so many workers, encoding here only delays feeding them
+_PIPE_BYTES: Final = 2**20  # what Linux lets everybody have: an answer fits, no one waits
 _CODE: Final = (
     "import sys; sys.path[:] = sys.argv[1:-1];"
     "from batchembed.providers.static_worker import main; main()"
 )
+_ALONE: Final = {"TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Worker:
-    """A process that encodes one request at a time. `start` it first."""
+    """A process that encodes, its pipes, and the order in which its answers are read."""
 
     def __init__(self, dimensions: int) -> None:
-        # Nothing of the folder it is started in may be imported, so the path is ours (-I, argv).
-        self._process = subprocess.Popen(
+        # The folder that the run is started in may hold a `numpy.py`: hence -I and our own path.
+        self._process = subprocess.Popen(  # noqa: S603 — ourselves
             [sys.executable, "-I", "-c", _CODE, *sys.path, str(dimensions)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1"},
+            env=os.environ | _ALONE,
         )
-        self.requests, self.answers = self._process.stdin, self._process.stdout
-        for pipe in (self.requests, self.answers):
-            with suppress(OSError):
-                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self._busy = threading.Lock()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._answers = _wide(self._process.stdin), _wide(self._process.stdout)
+        self._sending, self._reading = threading.Lock(), threading.Lock()
+        self._dimensions = dimensions
 
-    def identity(self):
-        with self._busy:
-            return receive(self.answers)
+    def identity(self) -> Any:
+        """Wait until the worker has loaded its model and return which; None: it died."""
+        with self._reading:
+            try:
+                return receive(self._answers)
+            except EOFError:
+                return None
 
-    def encode(self, texts, controls, dimensions):
-        with self._busy:
-            send(self.requests, (tuple(texts), controls))
-            count, why = receive(self.answers)
-            if why is not None:
-                raise ValueError(why)
-            return (
-                receive_array(self.answers, (count, dimensions), np.float32),
-                receive_array(self.answers, (count,), np.int32),
-            )
+    def encode(self, texts: tuple[str, ...], controls: Spans | None = None, /) -> Answer:
+        """Do what the model does; raises EOFError or OSError if the worker is gone."""
+        vectors = np.empty((len(texts), self._dimensions), np.float32)
+        tokens = np.empty(len(texts), np.int32)
+        message = marshal.dumps((texts, controls))
+        with self._sending:
+            if self._process.returncode is not None:
+                raise EOFError
+            send(self._requests, message)
+            self._reading.acquire()  # before the next one is sent: answers come in this order
+        try:
+            if (refused := receive(self._answers)) is None:
+                receive_into(self._answers, vectors)
+                receive_into(self._answers, tokens)
+        finally:
+            self._reading.release()
+        if refused is not None:
+            raise ValueError(refused)
+        return vectors, tokens
 
-    def close(self):
+    def kill(self) -> None:
+        """End the process at once; whoever waits for an answer gets EOFError."""
         self._process.kill()
-        with self._busy:
+
+    def close(self) -> None:
+        """End the process and leave nothing of it behind. May be called twice."""
+        self.kill()
+        with self._sending, self._reading:
             self._process.wait()
-            for pipe in (self.requests, self.answers):
-                with suppress(OSError):
+            for pipe in (self._requests, self._answers):
+                with suppress(OSError):  # what was not flushed has no reader any more
                     pipe.close()
 
 
 class Lanes:
-    def __init__(self, model, workers):
+    """The model and up to `workers` processes with the same one, as if they were one model.
+
+    Use `encode` from threads, `1 + workers * REQUESTS_A_WORKER` at a time keep all busy.
+    """
+
+    def __init__(self, model: Encoder, workers: int) -> None:
         self.name, self.version, self.dimensions = identity(model)
         self._model = model
-        self._wanted = workers
-        self._free = SimpleQueue()
-        self._free.put(None)
+        self._most = 0 if getattr(sys, "frozen", False) else workers  # no interpreter to start
         self._lock = threading.Lock()
-        self._workers = []
-        self._served = 0
-        self._closed = False
+        self._free: SimpleQueue[Encoder | Worker] = SimpleQueue()
+        self._free.put(model)
+        self._started: list[Worker] = []
+        self._joined: set[Worker] = set()
+        self._starts = self._waited = 0
+        self._resting = self._closed = False
 
-    def encode(self, texts, controls=None):
-        self._count()
-        while True:
-            lane = self._free.get()
-            if lane is None and os.environ.get("X_LEAVE") and len(self._workers) >= self._wanted:
-                continue
-            break
+    def encode(self, texts: tuple[str, ...], controls: Spans | None = None, /) -> Answer:
+        """Do what the model does, in the lane that is free next."""
+        self._grow()
+        lane = self._take()
         try:
-            if lane is not None:
-                return lane.encode(texts, controls, self.dimensions)
+            return lane.encode(texts, controls)
+        except (EOFError, OSError):
+            if not isinstance(lane, Worker):
+                raise
+            self._drop(lane)
             return self._model.encode(texts, controls)
         finally:
-            self._free.put(lane)
+            if lane is self._model or lane in self._joined:
+                self._free.put(lane)
 
-    def _count(self):
-        self._served += 1
-        if self._served == START_AT:
-            for _ in range(self._wanted):
-                threading.Thread(target=self._start, daemon=True).start()
+    def close(self) -> None:
+        """End the workers at once; requests that they have are lost."""
+        with self._lock:
+            self._closed = True
+            started = list(self._started)
+        for worker in started:
+            worker.kill()
+        for worker in started:
+            worker.close()
+        self._free.put(self._model)  # who still waits for a lane finds out now
 
-    def _start(self):
-        worker = Worker(self.dimensions)
-        if worker.identity() == identity(self._model):
-            self._workers.append(worker)
-            self._free.put(worker)
+    def _take(self) -> Encoder | Worker:
+        while True:
+            lane = self._free.get()
+            with self._lock:
+                if self._closed:
+                    self._free.put(lane)
+                    raise RuntimeError("the provider is closed")
+                if lane is not self._model or len(self._joined) < _MANY:
+                    return lane
+                self._resting = True
 
-    def close(self):
-        for w in self._workers:
-            w.close()
+    def _grow(self) -> None:
+        """Start a worker if requests have to wait and there may be one more."""
+        with self._lock:
+            self._waited += self._free.empty()
+            due = self._waited >= _START_AFTER and self._starts < self._most and not self._closed
+            if not due:
+                return
+            self._waited = 0
+            self._starts += 1
+        threading.Thread(target=self._start, name="start a worker", daemon=True).start()
+
+    def _start(self) -> None:
+        """Start a worker and let it join once it is ready."""
+        try:
+            worker = Worker(self.dimensions)
+        except OSError:  # no more processes or memory to be had: the other lanes serve
+            return
+        with self._lock:
+            self._started.append(worker)
+            if self._closed:
+                worker.kill()
+        same = worker.identity() == identity(self._model)
+        with self._lock:
+            if same and not self._closed:
+                self._joined.add(worker)
+                for _ in range(REQUESTS_A_WORKER):
+                    self._free.put(worker)
+                return
+        worker.close()
+
+    def _drop(self, worker: Worker) -> None:
+        """Let no more requests go to a worker that died."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the provider is closed")
+            self._joined.discard(worker)
+            if self._resting and len(self._joined) < _MANY:
+                self._resting = False
+                self._free.put(self._model)
+        worker.close()
+
+
+def _wide(pipe: IO[bytes]) -> IO[bytes]:
+    """Make a pipe as wide as it may be, where the system has a say in that."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return pipe

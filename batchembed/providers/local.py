@@ -1,21 +1,24 @@
-"""Models that run on this machine: an attempt is one call of a function in a worker thread."""
+"""Models that run on this machine: an attempt is one call of a function in a thread."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from batchembed.exchange import Fatal, Limits, Outcome, Refused, Request, Response
+from batchembed.providers.lanes import MOST_WORKERS, REQUESTS_A_WORKER, Lanes, cores
+from batchembed.providers.static_worker import Encoder, Spans
 from batchembed.spec import Spec
 
-if TYPE_CHECKING:
-    from batchembed.providers.static_model import StaticModel
-
-# One thread is fastest (123,000 texts a second against 97,000 with two: they fight for the
-# interpreter); the second request is packed and the last one written down meanwhile.
-LIMITS = Limits(texts_per_request=1024, bytes_per_request=2 * 1024 * 1024, concurrency=2)
+# Two requests for each lane: one is encoded, the other is packed, on its way or written down. The
+# vectors of 1,000 texts fit into a pipe, so that a worker can go on while they wait to be read.
+_WORKERS = min(cores() - 1, MOST_WORKERS)
+LIMITS = Limits(
+    texts_per_request=1000,
+    bytes_per_request=2 * 1024 * 1024,
+    concurrency=2 + REQUESTS_A_WORKER * _WORKERS,
+)
 TORCH_LIMITS = Limits(texts_per_request=256, bytes_per_request=1024 * 1024, concurrency=2)
 NO_KNOWN_TOKEN = "no_known_token"  # noqa: S105 — a reason, not a secret
 
@@ -24,13 +27,21 @@ class LocalProvider:
     """A provider whose vectors are computed here, off the event loop.
 
     `encode` takes a request and returns its outcome; it may raise, which ends the run: no
-    network can be at fault.
+    network can be at fault. It is called by `threads` at once. `close` ends what it rests on.
     """
 
-    def __init__(self, encode: Callable[[Request], Outcome], limits: Limits) -> None:
+    def __init__(
+        self,
+        encode: Callable[[Request], Outcome],
+        limits: Limits,
+        *,
+        threads: int = 1,
+        close: Callable[[], None] | None = None,
+    ) -> None:
         self._encode = encode
         self._limits = limits
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="encode")
+        self._close = close
 
     @property
     def limits(self) -> Limits:
@@ -41,7 +52,7 @@ class LocalProvider:
         """Embed the request once and say what came of it."""
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, self._encode, request)
+            return await loop.run_in_executor(self._threads, self._encode, request)
         except Exception as error:  # noqa: BLE001 — one attempt never raises: see Provider
             return Fatal(
                 f"the model on this machine failed: {type(error).__name__}",
@@ -49,24 +60,32 @@ class LocalProvider:
             )
 
     async def close(self) -> None:
-        """Release the thread; the provider is not used afterwards."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Release threads and processes; the provider is not used afterwards."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._close is not None:
+            self._close()
 
 
-def open_static(spec: Spec) -> LocalProvider:
-    """Return the embedded model as a provider."""
+def open_static(spec: Spec, *, concurrency: int = LIMITS.concurrency) -> LocalProvider:
+    """Return the embedded model as a provider of no more lanes than `concurrency`."""
     from batchembed.providers.static_model import StaticModel
 
     model = StaticModel.load(dimensions=spec.dimensions)
-    return LocalProvider(lambda request: embed(model, request), LIMITS)
+    lanes = Lanes(model, workers=min(_WORKERS, concurrency - 1))
+    return LocalProvider(
+        lambda request: embed(lanes, request),
+        LIMITS,
+        threads=1 + REQUESTS_A_WORKER * _WORKERS,
+        close=lanes.close,
+    )
 
 
-def embed(model: StaticModel, request: Request) -> Outcome:
+def embed(model: Encoder, request: Request) -> Outcome:
     """Return the vectors of `request`; a text of which the model knows no token is unusable.
 
     Refused means that some text or control of the request makes no sense to the model.
     """
-    controls: Sequence[Sequence[tuple[int, int, float]]] | None = None
+    controls: Spans | None = None
     if request.controls is not None:
         controls = [[(c.start, c.length, c.factor) for c in spans] for spans in request.controls]
     try:

@@ -1,7 +1,7 @@
 """A process that does nothing but encode with the static model: requests in, answers out, by pipe.
 
-A message is its length (8 bytes) and what `marshal` makes of it: both ends are one interpreter. It
-goes by pipe and not by shared memory, as a pipe is at its end when the other process is gone.
+A message is its length and what `marshal` makes of it: both ends are one interpreter, and nothing
+else speaks there. Numbers follow as they lie in memory. This module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -10,34 +10,30 @@ import marshal
 import signal
 import struct
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-LENGTH: Final = struct.Struct("=q")
+Spans = list[list[tuple[int, int, float]]]
+"""For each text its controls: start and length in characters, factor."""
+
+Answer = tuple[NDArray[np.float32], NDArray[np.int32]]
+"""Vectors, (n, dimensions), and how many tokens each text has, (n,)."""
+
+_LENGTH: Final = struct.Struct("=q")
 
 
 class Encoder(Protocol):
-    """The static model, or what stands in for it; see StaticModel.encode."""
+    """The static model, or what stands in for it."""
 
-    @property
-    def name(self) -> str:
-        """What the model is called."""
+    name: str
+    version: str
+    dimensions: int
 
-    @property
-    def version(self) -> str:
-        """Which of its versions this is."""
-
-    @property
-    def dimensions(self) -> int:
-        """How many numbers a vector has."""
-
-    @property
-    def encode(self) -> Callable[..., tuple[NDArray[np.float32], NDArray[np.int32]]]:
-        """Return the vectors of texts, (n, dimensions), and their tokens, (n,)."""
+    def encode(self, texts: tuple[str, ...], controls: Spans | None = None, /) -> Answer:
+        """Return vectors and tokens; raises ValueError for what makes no sense to the model."""
 
 
 def identity(model: Encoder) -> tuple[str, str, int]:
@@ -45,52 +41,55 @@ def identity(model: Encoder) -> tuple[str, str, int]:
     return model.name, model.version, model.dimensions
 
 
-def send(pipe: BinaryIO, message: Any, *arrays: NDArray[Any]) -> None:
-    """Write a message, then the bytes of `arrays`. Raises ValueError if it has no wire form."""
-    packed = marshal.dumps(message)
-    pipe.write(LENGTH.pack(len(packed)))
-    pipe.write(packed)
+def send(pipe: IO[bytes], message: bytes, *arrays: NDArray[Any]) -> None:
+    """Write a message that `marshal` made, then the numbers of `arrays`."""
+    pipe.write(_LENGTH.pack(len(message)))
+    pipe.write(message)
     for array in arrays:
         pipe.write(array.data)
     pipe.flush()
 
 
-def receive(pipe: BinaryIO) -> Any:
+def receive(pipe: IO[bytes]) -> Any:
     """Read a message; raises EOFError when the other end is gone."""
-    size = pipe.read(LENGTH.size)
-    if len(size) < LENGTH.size:
+    (length,) = _LENGTH.unpack(_read(pipe, _LENGTH.size))
+    message = _read(pipe, length)
+    return marshal.loads(message)  # noqa: S302 — from our own process, by a pipe of its own
+
+
+def receive_into(pipe: Any, array: NDArray[Any]) -> None:
+    """Read the numbers of `array`; raises EOFError when the other end is gone."""
+    if pipe.readinto(array.data) < array.nbytes:
         raise EOFError
-    return marshal.loads(pipe.read(LENGTH.unpack(size)[0]))  # noqa: S302 — from ourselves
 
 
-def receive_array(pipe: BinaryIO, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
-    """Read the numbers of an array straight into it; raises EOFError when the other end is gone."""
-    array = np.empty(shape, kind)
-    if pipe.readinto(array.data) < array.nbytes:  # type: ignore[attr-defined]
+def _read(pipe: IO[bytes], length: int) -> bytes:
+    if len(found := pipe.read(length)) < length:
         raise EOFError
-    return array
+    return found
 
 
-def serve(model: Encoder, requests: BinaryIO, answers: BinaryIO) -> None:
+def serve(model: Encoder, requests: IO[bytes], answers: IO[bytes]) -> None:
     """Say which model this is, then answer requests until there are no more.
 
-    A request is (texts, controls); its answer a message (n, None) and two arrays, or (0, why).
+    A request is (texts, controls). Its answer is None and two arrays, or why it is refused.
     """
-    send(answers, identity(model))
+    send(answers, marshal.dumps(identity(model)))
     while True:
         texts, controls = receive(requests)
         try:
             vectors, tokens = model.encode(texts, controls)
         except ValueError as error:
-            send(answers, (0, str(error)))
+            send(answers, marshal.dumps(str(error)))
         else:
-            send(answers, (len(texts), None), vectors, tokens)
+            send(answers, marshal.dumps(None), vectors, tokens)
 
 
 def main() -> None:
-    """Serve the embedded model by stdin and stdout; the only argument is its dimensions.
+    """Serve the embedded model by stdin and stdout; the last argument is its dimensions.
 
-    Signals to stop go to the whole group and mean the parent, which lets what is in flight land.
+    It ends when its stdin does. Signals to stop go to the whole group and are meant for the
+    parent, which lets what is in flight land.
     """
     for stopping in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stopping, signal.SIG_IGN)

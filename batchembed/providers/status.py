@@ -173,11 +173,11 @@ def request_id(headers: Mapping[str, str]) -> str:
 
 
 def _plain(words: str) -> str:
-    """Return words without the halves of surrogate pairs, which no file or terminal takes.
+    """Return words on one line, without what a terminal obeys and what no file takes.
 
-    A server that cuts its echo of a text in the middle of a pair sends one.
+    A server that cuts its echo of a text in the middle of a surrogate pair sends half of it.
     """
-    return words.encode(errors="replace").decode()
+    return "".join(c if c.isprintable() else "?" for c in " ".join(words.split()))
 
 
 def _too_much(told: Said) -> bool:

@@ -32,9 +32,10 @@ class StagedFile:
         self.rows += len(batch)
 
     def commit(self) -> FileNote:
-        """Complete the file durably and return what it is."""
-        self._arrow.close()
-        self.writer.commit()
+        """Complete the file durably and return what it is; if that fails, nothing is left of it."""
+        with self.writer:
+            self._arrow.close()
+            self.writer.commit()
         return FileNote(self.name, self.rows, self.writer.size, self.writer.sha256)
 
     def abandon(self) -> None:

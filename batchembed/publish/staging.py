@@ -80,6 +80,16 @@ def stage(
     Raises CorpusError when the corpus has other rows than in the pass before.
     """
     store.delete(NEXT)
+    try:
+        return _staged(corpus, keyed, ledger, store, form=form, heard=heard)
+    except BaseException:
+        store.delete(NEXT)  # that the disk is full may be the reason
+        raise
+
+
+def _staged(
+    corpus: Table, keyed: Keyed, ledger: Ledger, store: Store, *, form: Form, heard: Heard
+) -> Staged:
     schema = part_schema(corpus.kept_schema, form.dimensions, form.dtype, form.about)
     places = _Slices(ledger.locate(keyed.keys(), keyed.total, scratch=store.path(SCRATCH)))
     row = 0

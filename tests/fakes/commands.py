@@ -57,6 +57,7 @@ class Command:
         """Return how it ended; fail if that takes longer than `seconds`."""
         if not self.ends_within(seconds):
             self.send(signal.SIGKILL)
+            self._connection.close()
             raise AssertionError(f"still running after {seconds} s; it said: {self.said()}")
         return Ended(self._code, self._out.read_text(), self._err.read_text())
 
@@ -91,6 +92,16 @@ class Command:
             self._heard += heard
         line, _, self._heard = self._heard.partition(b"\n")
         return line
+
+    def left_behind(self) -> list[int]:
+        """Return the processes that it started and that still run: all are of its session."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                state, *rest = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(rest[2]) == self.pid and state != "Z":
+                    found.append(int(entry.name))
+        return found
 
     def said(self) -> str:
         """What it has said on stderr so far."""

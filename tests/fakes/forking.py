@@ -15,9 +15,10 @@ import sys
 import traceback
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 
-from fakes import twists
+from fakes import twists  # noqa: E402 - the path comes first
 
 
 def serve(path: str) -> None:
@@ -102,7 +103,11 @@ def preload() -> None:
     import batchembed.job
     import batchembed.providers.http
     import batchembed.run
-    import batchembed.words  # noqa: F401
+    import batchembed.words
+
+    told = {"path": "x", "text": "x"}
+    model, output = {"provider": "local"}, {"path": "x"}
+    batchembed.from_dict({"corpus": told, "model": model, "output": output}, where="here")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Scripted:
         self.calls: list[tuple[float, Request]] = []
         self.paid: Counter[str] = Counter()
         self.flying = 0
-        self._script = script or (lambda number, asked: None)
+        self._script = script or (lambda _number, _asked: None)
         self._delay = delay
 
     async def attempt(self, asked: Request) -> Outcome:

@@ -1,0 +1,163 @@
+"""How long do the nearest rows take, against the matrix product alone and against numpy?"""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from benchmarks import corpora
+from benchmarks.measuring import Scope, Table, child, goal, interleaved, median, module
+
+ROWS, QUICK_ROWS = 50_000, 15_000
+DIMENSIONS, K = 256, 10
+TILE = 1024
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """Vectors as a comparison wants them. All have an id and none is null."""
+
+    vectors: Floats
+    role: str = "symmetric"
+    name: str = "benchmark"
+
+    @property
+    def rows(self) -> int:
+        """Return how many vectors there are."""
+        return len(self.vectors)
+
+    @property
+    def dimensions(self) -> int:
+        """Return the length of each."""
+        return int(self.vectors.shape[1])
+
+    @property
+    def ids(self) -> pa.Array:
+        """Return the row numbers."""
+        return pa.array(np.arange(self.rows))
+
+    def read(self, start: int, stop: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return some vectors; all are there."""
+        return self.vectors[start:stop], np.ones(stop - start, np.bool_)
+
+
+def measure(scope: Scope) -> Table:
+    """Compare our exact top-k with the full product in tiles, and with numpy's argpartition."""
+    rows = QUICK_ROWS if scope.quick else ROWS
+    corpus = corpora.short(scope, rows)
+    rounds = min(scope.rounds, 3)
+    table = []
+    for title, kind in (("random", "random"), ("texts, the embedded model", "texts")):
+        command = module("similarity", kind, str(corpus), str(rows))
+        took = interleaved(rounds, {title: partial(child, command)})[title]
+        seconds = [orjson.loads(usage.output) for usage in took]
+        product, ours, numpys = (
+            median([found[name] for found in seconds]) for name in ("product", "ours", "numpy")
+        )
+        to_product = median([found["ours"] / found["product"] for found in seconds])
+        table.append(
+            (
+                title,
+                f"{product:.2f} s",
+                f"{ours:.2f} s",
+                f"**{to_product:.2f}**",
+                goal(to_product, most=1.0),
+                f"{numpys:.2f} s: {numpys / ours:.1f} x ours",
+            )
+        )
+    return Table(
+        f"Exact top {K} of {rows:,} x {DIMENSIONS}",
+        ("vectors", "full float32 product", "ours", "ratio", "goal", "product + argpartition"),
+        table,
+        "Wall time on all cores, in one process, one after the other; median of "
+        f"{rounds} rounds. *Product*: every tile of {TILE} x n, thrown away. *Ours*: "
+        "each pair of rows once (the matrix is symmetric), and the Arrow file written, to "
+        "memory. The row itself is left out of its neighbours.",
+    )
+
+
+# -- the process that is measured -----------------------------------------------------------------
+
+
+def product(vectors: Floats, use: Callable[[int, Floats], object]) -> None:
+    """Make all scores, a tile of rows at a time, into one buffer."""
+    room = np.empty((TILE, len(vectors)), np.float32)
+    for start in range(0, len(vectors), TILE):
+        some = vectors[start : start + TILE]
+        use(start, np.matmul(some, vectors.T, out=room[: len(some)]))
+
+
+def by_argpartition(vectors: Floats) -> NDArray[np.int64]:
+    """Return the nearest rows of each in no order, shape (n, K), as one writes it with numpy."""
+    found = np.empty((len(vectors), K), np.int64)
+
+    def choose(start: int, scores: Floats) -> None:
+        np.einsum("ii->i", scores[:, start : start + len(scores)])[...] = -np.inf
+        chosen = np.argpartition(scores, len(vectors) - K, axis=1)[:, -K:]
+        found[start : start + len(scores)] = chosen
+
+    product(vectors, choose)
+    return found
+
+
+def ours(vectors: Floats) -> pa.Table:
+    """Return what `batchembed similarity --top-k` writes."""
+    from batchembed.similarity import SimilaritySettings, compare
+
+    file = io.BytesIO()
+    compare(InMemory(vectors), None, SimilaritySettings(top_k=K), write=file)
+    return pa.ipc.open_file(pa.py_buffer(file.getvalue())).read_all()
+
+
+def main(kind: str, corpus: str, rows: str) -> None:
+    """Time the three on the same vectors and print seconds as JSON, once they agree."""
+    vectors = _vectors(kind, corpus, int(rows))
+    product(vectors[: 4 * TILE], lambda _, __: None)  # BLAS starts its threads
+    seconds = {}
+    began = time.perf_counter()
+    product(vectors, lambda _, __: None)
+    seconds["product"] = time.perf_counter() - began
+    began = time.perf_counter()
+    table = ours(vectors)
+    seconds["ours"] = time.perf_counter() - began
+    began = time.perf_counter()
+    theirs = by_argpartition(vectors)
+    seconds["numpy"] = time.perf_counter() - began
+    _agree(vectors, table, theirs)
+    print(orjson.dumps(seconds).decode())
+
+
+def _vectors(kind: str, corpus: str, rows: int) -> Floats:
+    if kind == "texts":
+        import pyarrow.parquet as pq
+
+        from batchembed.providers.static_model import StaticModel
+
+        texts = pq.read_table(corpus, columns=["text"])["text"].to_pylist()[:rows]
+        return StaticModel.load(dimensions=DIMENSIONS).encode(texts)[0]
+    vectors = np.random.default_rng(1).normal(size=(rows, DIMENSIONS)).astype(np.float32)
+    unit: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
+
+
+def _agree(vectors: Floats, table: pa.Table, theirs: NDArray[np.int64]) -> None:
+    """Check that both found scores that are equally high, row by row."""
+    flat = table["neighbors"].combine_chunks().flatten()
+    mine = flat.field("id").to_numpy().reshape(-1, K)
+    for found in range(0, len(vectors), 997):
+        scores = vectors[found].astype(np.float64) @ vectors.T.astype(np.float64)
+        assert np.allclose(np.sort(scores[mine[found]]), np.sort(scores[theirs[found]]), atol=1e-5)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,239 @@
+"""What commands say: every figure that a person needs, and nothing that a terminal obeys."""
+
+from pathlib import Path
+
+import pytest
+
+from batchembed.api import Hit
+from batchembed.monitor import Summary
+from batchembed.plan import Plan
+from batchembed.providers import ProviderInfo
+from batchembed.similarity import Compared
+from batchembed.similarity.settings import LeftOut
+from batchembed.verify import Verified
+from batchembed.words import (
+    compared_words,
+    hit_words,
+    plan_words,
+    provider_words,
+    run_words,
+    status_words,
+    verify_words,
+)
+
+
+class Near:
+    """A pair of rows to look at."""
+
+    left, right, score = "one text\nof two lines", "x" * 100, 0.876
+
+
+def rows(words):
+    """The lines of an answer by the name in front of them."""
+    found = {}
+    for line in words.splitlines()[1:]:
+        name = line[2:16].strip()
+        found.setdefault(name, []).append(line[16:])
+    return found
+
+
+SUMMARY = Summary(
+    path="runs/x",
+    rows=12_000,
+    distinct=11_000,
+    sent=1_500,
+    reused=9_400,
+    rejected=100,
+    requests=24,
+    tokens=98_765,
+    parts=3,
+    dimensions=256,
+    seconds=12.34,
+    failures={"unavailable": 1, "throttled": 2},
+    reasons={"null_text": 60, "refused": 40},
+    similarity=["similarity/top_k.arrow"],
+)
+
+
+def test_a_run_tells_rows_vectors_rejects_bill_and_what_is_next():
+    """With thousands separated, reasons named, and paths that can be pasted."""
+    words = run_words(SUMMARY, [Near(), Near()])
+    assert words.splitlines()[0] == (
+        "12,000 rows, 11,000 different texts: 1,500 embedded, "
+        "9,400 already paid for, 100 rejected, in 12.3 s"
+    )
+    found = rows(words)
+    assert found["vectors"] == ["runs/x/embeddings/  3 parts, 256 dimensions"]
+    assert found["similarity"] == ["runs/x/similarity/top_k.arrow"]
+    assert found["rejects"] == ["runs/x/rejects.arrow  60 null_text, 40 refused"]
+    assert found["paid"] == ["24 requests, 98,765 tokens, cost unknown"]
+    assert found["tried again"] == ["2 throttled, 1 unavailable"]
+    assert found["next"] == ['batchembed search runs/x "…"']
+    assert found["nearest"] == [f"0.88  one text of two lines  ~  {'x' * 35}…"]
+    assert len(found[""]) == 1
+
+
+def test_a_run_without_trouble_says_nothing_of_trouble():
+    """Nor of what it did not make."""
+    plain = Summary(path="runs/x", rows=1, distinct=1, sent=1, cost=0.0)
+    words = run_words(plain)
+    for absent in ("rejects.arrow", "tried again", "similarity", "nearest"):
+        assert absent not in words
+    assert "free" in words
+    assert "0.1235" in run_words(Summary(cost=0.12345))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.4, "0 s"), (119, "119 s"), (125, "2 min"), (3600, "1 h 0 min"), (90_000, "25 h 0 min")],
+)
+def test_a_plan_tells_time_in_units_that_fit(seconds, told):
+    """With the limit that binds."""
+    words = plan_words(Plan(seconds=seconds, bound_by="tokens a minute"))
+    assert rows(words)["time"] == [f"at least {told}, bound by tokens a minute"]
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 KB"),
+        (1.5e6, "1.5 MB"),
+        (2e9, "2.0 GB"),
+        (3e12, "3.0 TB"),
+        (4e15, "4000.0 TB"),
+    ],
+)
+def test_a_plan_tells_sizes_in_units_that_fit(size, told):
+    """In powers of a thousand, as disks are sold."""
+    assert rows(plan_words(Plan(disk=size, disk_free=5)))["disk"] == [f"{told} of 5 B free"]
+
+
+def test_a_plan_tells_what_a_run_would_send():
+    """Rows, what is paid for, requests, tokens, the longest text, what has no text."""
+    plan = Plan(
+        rows=1000,
+        distinct=900,
+        duplicates=90,
+        paid=400,
+        to_send=500,
+        unsendable={"null_text": 10},
+        requests=8,
+        tokens=(75, 100, 160),
+        longest=12_345,
+        provider="openai",
+        model="m",
+    )
+    words = plan_words(plan)
+    assert words.splitlines()[0] == "openai, m; nothing was sent"
+    found = rows(words)
+    assert found["rows"] == ["1,000, 900 different texts, 90 duplicates"]
+    assert found["rejects"] == ["10 null_text (no text to embed)"]
+    assert found["to send"] == ["500 texts in 8 requests"]
+    assert found["tokens"] == ["about 100 (75 to 160), estimated from bytes"]
+    assert found["longest"] == ["12,345 characters"]
+    assert found["time"] == ["no limit is known that would bind"]
+    assert found["cost"] == ["unknown: no price is known"]
+    assert "disk" not in found
+    assert rows(plan_words(Plan(cost=0.0)))["cost"] == ["free"]
+
+
+def test_the_status_of_a_complete_run():
+    """When it was finished, and what it holds."""
+    words = status_words(
+        {
+            "state": "complete",
+            "path": "runs/x",
+            "finished": "then",
+            "counts": {"rows": 5000, "rejected": 3},
+            "bill": {"requests": 7, "tokens": 1234},
+            "dimensions": 8,
+            "parts": 2,
+        }
+    )
+    assert words.splitlines()[0] == "runs/x: complete since then"
+    assert rows(words)["rows"] == ["5,000, 3 rejected"]
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+@pytest.mark.parametrize("progress", [None, {"line": "embedding 1/2", "at": "then"}])
+def test_the_status_of_a_run_that_is_not_complete(state, progress):
+    """Its last line, and what to do when nobody is at it."""
+    found = rows(status_words({"state": state, "path": "runs/x", "progress": progress}))
+    assert ("next" in found) == (state == "stopped")
+    assert found.get("progress") == (["embedding 1/2"] if progress else None)
+
+
+def test_a_verification_names_every_problem():
+    """And says so when there is none."""
+    good = verify_words(Verified(files=3, bytes=2048, rows=10, vectors=9, aligned=10))
+    assert good.splitlines()[0] == "3 files, 2.0 KB: all as promised"
+    bad = Verified(problems=["a is missing", "b has other bytes"], ignored=["c"], asked=5)
+    bad.cosine_least, bad.cosine_mean = 0.25, 0.5
+    found = rows(verify_words(bad))
+    assert "2 problems" in verify_words(bad).splitlines()[0]
+    assert found["problem"] == ["a is missing", "b has other bytes"]
+    assert found["not looked at"] == ["c"]
+    assert found["embedded"] == ["5 rows again: cosine at least 0.250000, mean 0.500000"]
+
+
+def test_a_comparison_tells_its_size_and_its_file():
+    """Rows without a vector are named as left out."""
+    found = Compared("top_k", 1000, 2000, 10_000, LeftOut(3, 1), LeftOut(), 1.26)
+    assert compared_words(found, Path("out.arrow")).splitlines() == [
+        "1,000 x 2,000 rows, 10,000 scores in 1.3 s, 4 rows left out",
+        "  written       out.arrow",
+    ]
+
+
+def test_hits_are_one_line_each():
+    """Score, id, and the texts of the row, cut where they are long."""
+    hits = [
+        Hit(0, "id-1", 0.98765, {"id": "id-1", "title": "A\ttitle", "body": "two\nlines", "n": 3}),
+        Hit(7, 7, -0.5, {"body": "word " * 50, "none": None}),
+    ]
+    first, second = hit_words(hits).splitlines()
+    assert first == "0.9877  id-1  A title · two lines"
+    assert second.startswith("-0.5000  7  word word")
+    assert second.endswith("…")
+    assert len(second) == len("-0.5000  7  ") + 88
+    assert hit_words([]) == ""
+
+
+UNSEEN = ["\x1b[2J", "\x07", "\x00", "\x9b31m", "\u202e", "\u2066", "\x7f"]
+
+
+@pytest.mark.parametrize("code", UNSEEN)
+def test_what_a_terminal_obeys_is_not_passed_on(code):
+    """A corpus may hold what clears the screen or turns the writing round."""
+    words = hit_words([Hit(0, f"i{code}d", 1.0, {"t": f"a{code}b"})])
+    assert code not in words
+    assert code[0] not in run_words(
+        SUMMARY, [type("N", (), {"left": code, "right": "", "score": 1})]
+    )
+
+
+def test_providers_tell_what_a_job_needs_to_know():
+    """Model, key, address, roles, limits; one block each."""
+    info = ProviderInfo(
+        name="openai",
+        title="OpenAI",
+        model="m",
+        key_variable="OPENAI_API_KEY",
+        base_url="https://api.openai.com/v1",
+        own_host_only=True,
+        roles="symmetric",
+        controls=False,
+        dimensions=8,
+        limits="2048 texts a request",
+        note="",
+    )
+    words = provider_words([info, info])
+    first, second = words.split("\n\n")
+    assert first == second
+    found = rows(first)
+    assert first.splitlines()[0] == "openai: OpenAI"
+    assert found["key"] == ["OPENAI_API_KEY"]
+    assert found["base_url"] == ["https://api.openai.com/v1"]
+    assert found["controls"] == ["no"]

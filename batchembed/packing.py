@@ -78,6 +78,7 @@ class Packer:
         sizes = text_bytes(waiting.texts)
         tokens = estimate_tokens(sizes)
         bytes_so_far, tokens_so_far = np.cumsum(sizes), np.cumsum(tokens)
+        told = tokens.tolist()
         start, end = 0, len(waiting.texts)
         while start < end:
             stop = self._stop(start, bytes_so_far, tokens_so_far)
@@ -89,7 +90,7 @@ class Packer:
                 texts=tuple(waiting.texts[start:stop]),
                 role=role,
                 controls=spans if any(spans) else None,
-                tokens=int(tokens[start:stop].sum()),
+                tokens=sum(told[start:stop]),
             )
             start = stop
         self._waiting[role] = _Waiting(

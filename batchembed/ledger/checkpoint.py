@@ -27,12 +27,13 @@ from batchembed.exchange import Keys, Reject, Vectors
 from batchembed.ledger import join
 from batchembed.ledger.join import Missing
 from batchembed.ledger.places import NOWHERE, SOURCE_BITS, Source
-from batchembed.segments import REJECTS, Damage, read_frames, rejects_frame, vectors_frame
+from batchembed.segments import REJECTS, Damage, Frame, read_frames, rejects_frame, vectors_frame
 from batchembed.spec import KEY_BYTES
 from batchembed.store import Appender, Store
 
 FOLDER = "checkpoint"
 SYNC_SECONDS = 1.0
+KEYS_AT_ONCE = 8192
 
 
 class Published(Protocol):
@@ -179,10 +180,14 @@ class Ledger:
             for keys, offsets in part.entries():
                 yield keys, offsets | (number << SOURCE_BITS)
         for number, name in enumerate(self._segment_names(), len(self._published)):
-            for frame in read_frames(self._store.path(name)):
-                if frame.kind != REJECTS and frame.width == (self.dimensions or 0) * 4:
-                    first = frame.offset + (number << SOURCE_BITS)
-                    yield frame.keys, first + np.arange(len(frame.keys)) * frame.width
+            width = (self.dimensions or 0) * 4
+            frames = (
+                frame
+                for frame in read_frames(self._store.path(name))
+                if frame.kind != REJECTS and frame.width == width
+            )
+            for keys, offsets in _together(frames, width):
+                yield keys, offsets | (number << SOURCE_BITS)
 
     def missing(self, corpus_keys: Iterable[Keys], *, scratch: Path | None = None) -> Missing:
         """Return which rows have no vector and no reject yet; see `join.missing`."""
@@ -205,3 +210,27 @@ class Ledger:
         names = self._segment_names()
         last = int(Path(names[-1]).stem) if names else 0
         return f"{FOLDER}/{last + 1:06d}.segment"
+
+
+def _together(frames: Iterator[Frame], width: int) -> Iterator[tuple[Keys, NDArray[np.int64]]]:
+    """Yield (keys, file offsets of their vectors) of many frames at a time.
+
+    The keys are copied: a view would keep the vectors of its frame in memory.
+    """
+    while some := list(_first_keys(frames)):
+        joined = b"".join(keys for keys, _ in some)
+        keys = np.frombuffer(joined, np.uint8).reshape(-1, KEY_BYTES)
+        counts = [len(keys) // KEY_BYTES for keys, _ in some]
+        starts = np.cumsum([0, *counts[:-1]])
+        within = np.arange(len(keys)) - np.repeat(starts, counts)
+        yield keys, np.repeat([offset for _, offset in some], counts) + within * width
+
+
+def _first_keys(frames: Iterator[Frame]) -> Iterator[tuple[bytes, int]]:
+    """Yield (keys, offset of the vectors) of the next frames, about `KEYS_AT_ONCE` keys in all."""
+    count = 0
+    for frame in frames:
+        yield frame.keys.tobytes(), frame.offset
+        count += len(frame.keys)
+        if count >= KEYS_AT_ONCE:
+            return

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 SOURCE_BITS = 48
 NOWHERE = -1
+OFFSET = (1 << SOURCE_BITS) - 1
+FAR = 2  # read at most so many times the bytes that are wanted
+FEW = 8  # vectors a read, below which one read of the whole stretch is cheaper
 MOST_OPEN = 64
 
 
@@ -44,10 +47,11 @@ class Reader:
         numbers = places >> SOURCE_BITS
         follows = np.diff(places) == self._widths[numbers[:-1]]
         bounds = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(places)]
+        if len(bounds) > len(places) // FEW and self._is_near(places, numbers):
+            return self._picked(places & OFFSET, int(numbers[0]))
         for start, stop in itertools.pairwise(bounds):
             place = int(places[start])
-            offset = place & ((1 << SOURCE_BITS) - 1)
-            self._fill(out[start:stop], place >> SOURCE_BITS, offset)
+            self._fill(out[start:stop], place >> SOURCE_BITS, place & OFFSET)
         return out
 
     def close(self) -> None:
@@ -56,6 +60,28 @@ class Reader:
             with suppress(OSError):
                 os.close(file)
         self._files.clear()
+
+    def _is_near(self, places: NDArray[np.int64], numbers: NDArray[np.int64]) -> bool:
+        """Return whether all vectors are scattered in one short stretch of one file.
+
+        So they are after requests of one or few texts: each has a frame of its own.
+        """
+        width = self._dimensions * 4
+        first, last = int(places.min()), int(places.max())
+        return (
+            first >> SOURCE_BITS == last >> SOURCE_BITS
+            and self._widths[numbers[0]] == width
+            and last - first + width <= FAR * len(places) * width
+        )
+
+    def _picked(self, offsets: NDArray[np.int64], number: int) -> NDArray[np.float32]:
+        """Return the vectors at `offsets` of one file out of the whole stretch they lie in."""
+        width, first = self._dimensions * 4, int(offsets.min())
+        stretch = np.empty(int(offsets.max()) - first + width, np.uint8)
+        _read_into(self._file(number), stretch, first)
+        view = memoryview(stretch.data)
+        picked = bytearray().join([view[at : at + width] for at in (offsets - first).tolist()])
+        return np.frombuffer(picked, np.float32).reshape(-1, self._dimensions)
 
     def _fill(self, block: NDArray[np.float32], number: int, offset: int) -> None:
         source = self._sources[number]

@@ -9,7 +9,7 @@ PYTHON ?= python3
 UV = $(shell command -v uv || echo $(BIN)/uv)
 JOB ?= jobs/quickstart.toml
 
-.PHONY: help setup run test test-slow lint types bench lock clean
+.PHONY: help setup run test test-slow interop lint types bench lock clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
@@ -33,6 +33,11 @@ test: $(STAMP)
 # make test-slow  the suites that take longer
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow
+
+# make interop  install the readers that test-slow tries our files with, in a venv of their own
+interop: $(STAMP)
+	@test -x .venv-interop/bin/python || $(BIN)/python -m venv .venv-interop
+	@$(UV) pip install --quiet --python .venv-interop/bin/python --group interop
 
 # make lint  ruff and mypy
 lint: $(STAMP)

@@ -17,12 +17,14 @@ from batchembed.ledger import Ledger
 from batchembed.parts import (
     EMBEDDINGS,
     FORMAT,
+    MANIFEST,
     SIMILARITY,
     FileNote,
     Manifest,
     check_format,
     known_rejects,
     read_manifest,
+    read_voucher,
     whole_parts,
 )
 from batchembed.spec import Spec
@@ -76,13 +78,18 @@ def holder(clock: Clock) -> dict[str, object]:
     return {"process": os.getpid(), "on": socket.gethostname(), "since": since}
 
 
+def is_run(store: Store) -> bool:
+    """Return whether this is a run directory, finished or not."""
+    return store.path(IDENTITY).is_file()
+
+
 def claim(store: Store, identity: Identity, job_toml: str, clock: Clock) -> Manifest | None:
-    """Make `store` this job's run directory, or find that it is; return its manifest, if complete.
+    """Make `store` this job's run directory, or find that it is; return its last manifest.
 
     Raises JobError for a folder of something else, SpecChangedError when its vectors are of
     another spec.
     """
-    manifest = read_manifest(store)
+    manifest = read_manifest(store) or read_voucher(store)
     known = manifest.identity if manifest else _read_identity(store)
     if known is None:
         _refuse_foreign(store)
@@ -120,6 +127,8 @@ def open_ledger(store: Store, manifest: Manifest | None) -> tuple[Ledger, list[F
 def is_done(store: Store, manifest: Manifest | None, corpus_told: Mapping[str, Any]) -> bool:
     """Return whether a complete run stands there for this very corpus, by names and sizes alone."""
     if manifest is None or manifest.corpus != corpus_told:
+        return False
+    if not store.path(MANIFEST).is_file():
         return False
     files = [*manifest.parts, *([manifest.rejects] if manifest.rejects else [])]
     return all(_is_there(store, note) for note in files)

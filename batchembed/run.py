@@ -59,7 +59,8 @@ async def run_async(job: Job, monitor: Monitor | None = None) -> Summary:
 def _story(run: Run) -> Summary:
     """Tell the run from its beginning to its end."""
     spec = preparing.checked_spec(run.job)
-    publish.roll_forward(run.store)
+    if directory.is_run(run.store):
+        publish.roll_forward(run.store)
     identity = preparing.identity(run.job, spec)
     manifest = directory.claim(run.store, identity, run.job.to_toml(), run.clock)
     rows = corpus.scan(run.job.corpus, scratch=run.store.path(SCRATCH))

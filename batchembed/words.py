@@ -112,6 +112,8 @@ def verify_words(found: Verified) -> str:
         lines.append(_row("embedded", f"{told}, mean {found.cosine_mean:.6f}"))
     lines += [_row("not looked at", what) for what in found.ignored]
     lines += [_row("problem", what) for what in found.problems]
+    if found.problems:
+        lines.append(_row("mend", "delete the files named and run the job again"))
     return "\n".join(lines)
 
 

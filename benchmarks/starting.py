@@ -16,7 +16,7 @@ from benchmarks.measuring import (
     program,
 )
 
-ROUNDS = 10
+ROUNDS, QUICK_ROUNDS = 10, 3
 FIRST = (
     "from batchembed.providers.static_model import StaticModel\n"
     "vectors, _ = StaticModel.load().encode(['I want to play on my TV.'])\n"
@@ -27,11 +27,12 @@ FIRST = (
 def measure(scope: Scope) -> Table:
     """Time processes that should hardly be felt, against the start of Python itself."""
     rows = local_job.QUICK_ROWS if scope.quick else local_job.ROWS
+    rounds = QUICK_ROUNDS if scope.quick else max(ROUNDS, scope.rounds)
     corpus = corpora.short(scope, rows)
     local_job.run(corpus, scope)
     again = scope.folder / "run-local.toml"
     took = interleaved(
-        max(ROUNDS, scope.rounds),
+        rounds,
         {
             "python": lambda: child([sys.executable, "-c", "pass"]),
             "help": lambda: child([*program(), "--help"]),
@@ -50,7 +51,7 @@ def measure(scope: Scope) -> Table:
         "Starting",
         ("a fresh process until", "ms", "CPU ms", "times Python's own start", "goal, seconds"),
         [_row(title, took[name], bare, most) for title, name, most in told],
-        f"Wall time, median of {max(ROUNDS, scope.rounds)} interleaved runs, files in cache.",
+        f"Wall time, median of {rounds} interleaved runs, files in cache.",
     )
 
 

@@ -170,13 +170,14 @@ def test_damage_of_what_describes_the_run(job, name, damage):
             assert "hint:" in ended.err
 
 
-def test_without_its_manifest_a_run_is_made_again_from_its_parts_or_paid_for(job):
-    """A lost manifest is never silently a success with nothing in it."""
-    right = digests(job.out)
+def test_without_its_manifest_a_run_is_made_again_from_its_parts(job):
+    """A lost manifest is never silently a success with nothing in it, and nothing is paid again."""
+    right, sent = digests(job.out), len(job.sent())
     (job.out / "manifest.json").unlink()
     job.run("verify", "run", code=2)
     job.run(code=3)
     assert digests(job.out) == right
+    assert len(job.sent()) == sent
 
 
 @pytest.mark.parametrize("damage", ["deleted", "truncated", "flipped", "foreign"])

@@ -220,6 +220,8 @@ def test_a_complete_run_of_this_corpus_is_done(store):
     part, rejects = noted(store, "embeddings/part-00000.arrow"), noted(store, "rejects.arrow")
     whole = manifest(parts=(part,), rejects=rejects)
     told = {"fingerprint": "f", "id": None}
+    assert not is_done(store, whole, told), "without its manifest it is not complete"
+    store.put("manifest.json", b"{}")
     assert is_done(store, whole, told)
     assert not is_done(store, None, told)
     assert not is_done(store, whole, {**told, "fingerprint": "g"})

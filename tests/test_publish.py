@@ -19,6 +19,7 @@ from batchembed.parts import (
     FORMAT,
     MANIFEST,
     REJECTS,
+    VOUCHER,
     Manifest,
     known_rejects,
     read_manifest,
@@ -63,6 +64,9 @@ class Corpus:
         for start, stop in itertools.pairwise(self._cuts):
             batch = self.table.slice(start, stop - start).combine_chunks().to_batches()[0]
             yield batch.column(0), batch
+
+
+ONE_PART = ("embeddings/part-00000.arrow",)
 
 
 def texts(count, first=0):
@@ -181,7 +185,7 @@ def test_the_table_comes_back_with_its_vectors(tmp_path, dtype, part_rows):
     run = published(tmp_path / "run", corpus, dtype=dtype, part_rows=part_rows)
     assert run.wrong(corpus) == []
     names = [f"embeddings/part-{n:05d}.arrow" for n in range(-(-len(OLD) // part_rows))]
-    assert list(run.files()) == [*names, MANIFEST, REJECTS]
+    assert list(run.files()) == [VOUCHER, *names, MANIFEST, REJECTS]
     rejects = pl.read_ipc(run.store.path(REJECTS)).rows()
     key = KEYER.key(REFUSED, "symmetric")
     assert rejects == [
@@ -249,7 +253,7 @@ def test_parts_beyond_the_new_end_are_deleted(tmp_path):
     run.publish(short)
     assert run.wrong(short) == []
     assert run.files() == {
-        **{n: d for n, d in run.files().items() if n in ("embeddings/part-00000.arrow", MANIFEST)},
+        **{n: d for n, d in run.files().items() if n in (*ONE_PART, MANIFEST, VOUCHER)},
         **mine,
     }
 

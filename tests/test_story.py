@@ -161,7 +161,6 @@ def test_a_text_whose_answer_is_always_spoiled_is_a_reject(place, provider, trou
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="blame needs answers to others, and the last request has no others")
 def test_a_text_that_always_breaks_the_server_is_a_reject(place):
     """A text that the server dies of is found even when no other request is left."""
     bad = GIVEN[37]

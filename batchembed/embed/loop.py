@@ -199,20 +199,25 @@ class Loop:
         self.stop(NotFinishedError(f"{told}: {reason}", hint=hint))
 
     async def _try_harmless(self, role: Role, refused: Outcome) -> None:
-        """End the run when the provider refuses even a harmless text: the job is wrong then."""
+        """Find out whether the provider answers at all: a text is at fault then, else it is not.
+
+        When even a harmless text is refused, the job is wrong and the run ends.
+        """
         harmless = Request(np.zeros((1, 16), np.uint8), (HARMLESS,), role, tokens=10)
         outcome = await self.attempt(harmless)
         if isinstance(outcome, Response):
             self.harmless_passed = True
+            self.answers += 1
             self.opened.set()
-        elif isinstance(outcome, Refused | Malformed | TooLarge):
-            assert isinstance(refused, Refused)
+        elif isinstance(refused, Refused) and isinstance(outcome, Refused | Malformed | TooLarge):
             self.stop(
                 ActionNeededError(
                     f"the provider refuses every request: {refused.reason}",
                     hint="check [model] in the job file; a plain sentence was refused as well",
                 )
             )
+        else:
+            self._mind_patience()
 
     def _facts(self) -> Facts:
         dimensions = self.rules.dimensions or self.dimensions

@@ -32,6 +32,7 @@ from batchembed.exchange import (
 
 BLAMELESS_TRIES = 3
 BLAMELESS_TRIES_ALONE = 10
+SILENT_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,15 @@ class Part:
     """A request, or what is left of one, and what happened to it so far.
 
     `alone`: asked by itself because an earlier answer was doubtful. `failures`: how often it was
-    unavailable while other requests were answered; `answers` is how many were at the last time.
+    unavailable while other requests were answered; `answers` is how many were at the last time,
+    `tries` how often it was unavailable at all.
     """
 
     request: Request
     alone: bool = False
     failures: int = 0
     answers: int = 0
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Vouched:
 class Verdict:
     """What to do. `again` is asked from its end; `cap` is a learnt limit of texts a request.
 
-    `try_harmless`: nothing was ever answered, so find out first whether anything would be.
+    `try_harmless`: nothing else is answered, so find out first whether anything would be.
     """
 
     keep: Vouched | None = None
@@ -161,8 +164,10 @@ def _unavailable(part: Part, outcome: Unavailable, facts: Facts) -> Verdict:
     failures = part.failures + (facts.answers > part.answers)
     if failures > (BLAMELESS_TRIES if len(part.request) > 1 else BLAMELESS_TRIES_ALONE):
         return _refused(part, Refused(outcome.reason), facts)
-    again = replace(part, failures=failures, answers=facts.answers)
-    return Verdict(again=(again,), failure=("unavailable", outcome.reason))
+    again = replace(part, failures=failures, answers=facts.answers, tries=part.tries + 1)
+    # When nothing else is asked, a harmless text tells an outage from a text at fault.
+    silent = facts.answers == part.answers and again.tries >= SILENT_TRIES
+    return Verdict(again=(again,), failure=("unavailable", outcome.reason), try_harmless=silent)
 
 
 def _too_large(part: Part, outcome: TooLarge) -> Verdict:

@@ -12,12 +12,14 @@ from batchembed.parts.manifest import (
     REJECTS,
     SIMILARITY,
     VECTOR,
+    VOUCHER,
     FileNote,
     Manifest,
     check_format,
     is_part,
     part_name,
     read_manifest,
+    read_voucher,
 )
 from batchembed.parts.published import (
     PublishedPart,
@@ -37,6 +39,7 @@ __all__ = [
     "REJECTS",
     "SIMILARITY",
     "VECTOR",
+    "VOUCHER",
     "FileNote",
     "Manifest",
     "PublishedPart",
@@ -49,5 +52,6 @@ __all__ = [
     "part_name",
     "part_schema",
     "read_manifest",
+    "read_voucher",
     "whole_parts",
 ]

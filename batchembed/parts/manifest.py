@@ -14,7 +14,8 @@ from batchembed.store import Store
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-LOST = "restore it from a backup; without it every text is paid for again"
+VOUCHER = "checkpoint/published.json"
+LOST = "delete it and run the job again: it is made anew, from what is paid for"
 EMBEDDINGS = "embeddings"
 SIMILARITY = "similarity"
 REJECTS = "rejects.arrow"
@@ -58,22 +59,30 @@ class Manifest:
         return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def read_manifest(store: Store) -> Manifest | None:
+def read_voucher(store: Store) -> Manifest | None:
+    """Return the copy of the last manifest, by which its parts stay paid for if that is lost."""
+    try:
+        return read_manifest(store, VOUCHER)
+    except DamagedError:
+        return None
+
+
+def read_manifest(store: Store, name: str = MANIFEST) -> Manifest | None:
     """Return the manifest of a complete run, None when there is none.
 
     Raises UsageError for a newer format, DamagedError for a file that is not a manifest.
     """
     try:
-        told = orjson.loads(store.read(MANIFEST))
+        told = orjson.loads(store.read(name))
     except FileNotFoundError:
         return None
     except orjson.JSONDecodeError as error:
-        raise DamagedError(f"`{store.path(MANIFEST)}` is not JSON: {error}", hint=LOST) from error
+        raise DamagedError(f"`{store.path(name)}` is not JSON: {error}", hint=LOST) from error
     if not isinstance(told, dict):
         raise DamagedError(
-            f"`{store.path(MANIFEST)}` is not a manifest, but JSON of another kind", hint=LOST
+            f"`{store.path(name)}` is not a manifest, but JSON of another kind", hint=LOST
         )
-    check_format(told.get("format"), store.path(MANIFEST))
+    check_format(told.get("format"), store.path(name))
     try:
         return Manifest(
             **{
@@ -85,9 +94,7 @@ def read_manifest(store: Store) -> Manifest | None:
             }
         )
     except (TypeError, KeyError) as error:
-        raise DamagedError(
-            f"`{store.path(MANIFEST)}` is not a manifest: {error}", hint=LOST
-        ) from error
+        raise DamagedError(f"`{store.path(name)}` is not a manifest: {error}", hint=LOST) from error
 
 
 def check_format(found: object, path: Path) -> None:

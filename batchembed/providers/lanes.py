@@ -69,11 +69,11 @@ class Worker:
         self._dimensions = dimensions
 
     def identity(self) -> Any:
-        """Wait until the worker has loaded its model and return which; None: it died."""
+        """Wait until the worker has loaded its model and return which; None: it cannot serve."""
         with self._reading:
             try:
                 return receive(self._answers)
-            except EOFError:
+            except Exception:  # noqa: BLE001 — it died, or something else spoke in its place
                 return None
 
     def encode(self, texts: tuple[str, ...], controls: Spans | None = None, /) -> Answer:

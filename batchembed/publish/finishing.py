@@ -14,7 +14,15 @@ from pathlib import PurePosixPath
 import orjson
 
 from batchembed.ledger import Ledger
-from batchembed.parts import EMBEDDINGS, MANIFEST, REJECTS, SIMILARITY, Manifest, is_part
+from batchembed.parts import (
+    EMBEDDINGS,
+    MANIFEST,
+    REJECTS,
+    SIMILARITY,
+    VOUCHER,
+    Manifest,
+    is_part,
+)
 from batchembed.publish.files import NEXT
 from batchembed.store import Store, sync_folder
 
@@ -47,6 +55,7 @@ def roll_forward(store: Store) -> bool:
     for name in (*filter(is_part, store.names(EMBEDDINGS)), *COMPARISONS, REJECTS):
         if name not in wanted:
             store.delete(name)
+    store.put(VOUCHER, staged)
     store.put(MANIFEST, staged)
     Ledger(store).forget()
     store.delete(NEXT)

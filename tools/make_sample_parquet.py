@@ -1,4 +1,4 @@
-"""Write sample_data/articles.parquet from sample_data/articles.csv: the same rows, dates as dates."""
+"""Write sample_data/articles.parquet from articles.csv: the same rows, dates as dates."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def main() -> int:
     print(machine())
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=told.folder) as folder:
         scope = Scope(
-            folder=Path(folder),
+            folder=Path(folder).resolve(),
             rounds=told.rounds or (QUICK_ROUNDS if told.quick else ROUNDS),
             quick=told.quick,
             texts=told.texts,

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from benchmarks.measuring import pinned
+from benchmarks.measuring import ROOT, pinned
 
 SOURCE = Path(__file__).with_name("stand_in.c")
 SERVER_CORE = 1
@@ -51,7 +51,11 @@ def running(bodies: Mapping[str, bytes], folder: Path) -> Iterator[Running]:
     with (
         pinned(SERVER_CORE),
         subprocess.Popen(
-            [*command, *told], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, *told],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         ) as process,
     ):
         assert process.stdout is not None

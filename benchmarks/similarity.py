@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import orjson
@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks import corpora
-from benchmarks.measuring import Scope, Table, child, goal, interleaved, median, module
+from benchmarks.measuring import Scope, Table, child, goal, median, module, ratio
 
 ROWS, QUICK_ROWS = 50_000, 15_000
 DIMENSIONS, K = 256, 10
@@ -56,34 +56,28 @@ def measure(scope: Scope) -> Table:
     rows = QUICK_ROWS if scope.quick else ROWS
     corpus = corpora.short(scope, rows)
     rounds = min(scope.rounds, 3)
-    table = []
-    for title, kind in (("random", "random"), ("texts, the embedded model", "texts")):
-        command = module("similarity", kind, str(corpus), str(rows))
-        took = interleaved(rounds, {title: partial(child, command)})[title]
-        seconds = [orjson.loads(usage.output) for usage in took]
-        product, ours, numpys = (
-            median([found[name] for found in seconds]) for name in ("product", "ours", "numpy")
-        )
-        to_product = median([found["ours"] / found["product"] for found in seconds])
-        table.append(
-            (
-                title,
-                f"{product:.2f} s",
-                f"{ours:.2f} s",
-                f"**{to_product:.2f}**",
-                goal(to_product, most=1.0),
-                f"{numpys:.2f} s: {numpys / ours:.1f} x ours",
-            )
-        )
+    words = (str(corpus), str(rows), str(rounds))
+    table = [
+        _row(title, child(module("similarity", kind, *words)).output)
+        for title, kind in (("random", "random"), ("texts, the embedded model", "texts"))
+    ]
     return Table(
         f"Exact top {K} of {rows:,} x {DIMENSIONS}",
         ("vectors", "full float32 product", "ours", "ratio", "goal", "product + argpartition"),
         table,
         "Wall time on all cores, in one process, one after the other; median of "
-        f"{rounds} rounds. *Product*: every tile of {TILE} x n, thrown away. *Ours*: "
-        "each pair of rows once (the matrix is symmetric), and the Arrow file written, to "
+        f"{rounds} rounds, argpartition once. *Product*: every tile of {TILE} x n, thrown away. "
+        "*Ours*: each pair of rows once (the matrix is symmetric), and the Arrow file written, to "
         "memory. The row itself is left out of its neighbours.",
     )
+
+
+def _row(title: str, output: str) -> tuple[str, ...]:
+    found: dict[str, list[float]] = orjson.loads(output)
+    full, own, theirs = (median(found[name]) for name in ("product", "ours", "numpy"))
+    part = ratio(found["ours"], found["product"])
+    shown = f"{theirs:.2f} s: {theirs / own:.1f} x ours"
+    return title, f"{full:.2f} s", f"{own:.2f} s", f"**{part:.2f}**", goal(part, most=1.0), shown
 
 
 # -- the process that is measured -----------------------------------------------------------------
@@ -119,22 +113,27 @@ def ours(vectors: Floats) -> pa.Table:
     return pa.ipc.open_file(pa.py_buffer(file.getvalue())).read_all()
 
 
-def main(kind: str, corpus: str, rows: str) -> None:
+def main(kind: str, corpus: str, rows: str, rounds: str) -> None:
     """Time the three on the same vectors and print seconds as JSON, once they agree."""
     vectors = _vectors(kind, corpus, int(rows))
     product(vectors[: 4 * TILE], lambda _, __: None)  # BLAS starts its threads
-    seconds = {}
-    began = time.perf_counter()
-    product(vectors, lambda _, __: None)
-    seconds["product"] = time.perf_counter() - began
-    began = time.perf_counter()
-    table = ours(vectors)
-    seconds["ours"] = time.perf_counter() - began
-    began = time.perf_counter()
-    theirs = by_argpartition(vectors)
-    seconds["numpy"] = time.perf_counter() - began
+    seconds: dict[str, list[float]] = {"product": [], "ours": [], "numpy": []}
+    for _ in range(int(rounds)):
+        with _timed(seconds["product"]):
+            product(vectors, lambda _, __: None)
+        with _timed(seconds["ours"]):
+            table = ours(vectors)
+    with _timed(seconds["numpy"]):
+        theirs = by_argpartition(vectors)
     _agree(vectors, table, theirs)
     print(orjson.dumps(seconds).decode())
+
+
+@contextmanager
+def _timed(seconds: list[float]) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds.append(time.perf_counter() - began)
 
 
 def _vectors(kind: str, corpus: str, rows: int) -> Floats:

@@ -159,6 +159,7 @@ def test_with_many_workers_this_process_encodes_no_more(model, opened, monkeypat
             one.kill()
         answers = list(pool.map(found.encode, [("three",)] * 50))
     assert len(here) == 50
+    assert found._free.qsize() == 1
     assert all(same(answer, model.encode(("three",))) for answer in answers)
     assert found._joined == set()
 
@@ -330,7 +331,7 @@ def test_a_worker_loads_nothing_but_its_model(worker):
 
 def test_files_beside_the_job_are_not_imported(model, tmp_path, monkeypatch):
     """A `numpy.py` in the folder that a run is started in is none of our business."""
-    for name in ("numpy", "tokenizers", "struct", "batchembed"):
+    for name in ("numpy", "tokenizers", "struct", "batchembed", "sitecustomize"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong file')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -54,7 +54,7 @@ class Worker:
     """A process that encodes, its pipes, and the order in which its answers are read."""
 
     def __init__(self, dimensions: int) -> None:
-        # The folder that the run is started in may hold a `numpy.py`: hence -I and our own path.
+        # Nothing but what we import ourselves may be imported there: hence -I and our own path.
         self._process = subprocess.Popen(  # noqa: S603 — ourselves
             [sys.executable, "-I", "-c", _CODE, *sys.path, str(dimensions)],
             stdin=subprocess.PIPE,
@@ -125,12 +125,29 @@ class Lanes:
         self._free.put(model)
         self._started: list[Worker] = []
         self._joined: set[Worker] = set()
-        self._starts = self._waited = 0
+        self._starts = self._inside = self._waited = 0
         self._resting = self._closed = False
 
     def encode(self, texts: tuple[str, ...], controls: Spans | None = None, /) -> Answer:
         """Do what the model does, in the lane that is free next."""
-        self._grow()
+        self._enter()
+        try:
+            return self._encode(texts, controls)
+        finally:
+            with self._lock:
+                self._inside -= 1
+
+    def close(self) -> None:
+        """End the workers at once; requests that they have are lost."""
+        with self._lock:
+            self._closed = True
+            started = list(self._started)
+        for worker in started:
+            worker.kill()
+        for worker in started:
+            worker.close()
+
+    def _encode(self, texts: tuple[str, ...], controls: Spans | None) -> Answer:
         lane = self._take()
         try:
             return lane.encode(texts, controls)
@@ -143,17 +160,6 @@ class Lanes:
             if lane is self._model or lane in self._joined:
                 self._free.put(lane)
 
-    def close(self) -> None:
-        """End the workers at once; requests that they have are lost."""
-        with self._lock:
-            self._closed = True
-            started = list(self._started)
-        for worker in started:
-            worker.kill()
-        for worker in started:
-            worker.close()
-        self._free.put(self._model)  # who still waits for a lane finds out now
-
     def _take(self) -> Encoder | Worker:
         while True:
             lane = self._free.get()
@@ -165,10 +171,11 @@ class Lanes:
                     return lane
                 self._resting = True
 
-    def _grow(self) -> None:
+    def _enter(self) -> None:
         """Start a worker if requests have to wait and there may be one more."""
         with self._lock:
-            self._waited += self._free.empty()
+            self._inside += 1
+            self._waited += self._inside > 1 + REQUESTS_A_WORKER * len(self._joined)
             due = self._waited >= _START_AFTER and self._starts < self._most and not self._closed
             if not due:
                 return

@@ -360,16 +360,6 @@ def test_a_crew_does_all_the_work_once():
         assert sorted(done) == list(range(100))
 
 
-def test_without_threadpoolctl_there_is_one_thread(monkeypatch):
-    """Where BLAS cannot be told to keep to one core, it keeps them all and we take one."""
-    assert crew.available() >= 1
-    monkeypatch.setattr(crew.importlib.util, "find_spec", lambda _: None)
-    assert crew.available() == 1
-    done = []
-    crew.each(done.append, iter(range(10)), 2)
-    assert sorted(done) == list(range(10))
-
-
 def test_unit_vectors_are_multiplied_as_they_are():
     """Vectors that are normalised already are not copied; others are, in float64."""
     vectors = np.random.default_rng(0).standard_normal((50, 300))

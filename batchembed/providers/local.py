@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from batchembed.cores import cores
 from batchembed.exchange import Fatal, Limits, Outcome, Refused, Request, Response
-from batchembed.providers.lanes import MOST_WORKERS, REQUESTS_A_WORKER, Lanes, cores
+from batchembed.providers.lanes import MOST_WORKERS, REQUESTS_A_WORKER, Lanes
 from batchembed.providers.static_worker import Encoder, Spans
 from batchembed.spec import Spec
 

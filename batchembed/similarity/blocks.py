@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from batchembed.similarity import crew
+from batchembed.cores import cores
 from batchembed.similarity.vectors import Survey, Vectors
 
 # Vectors this near to length 1 are multiplied as they are: the bound allows for it.
@@ -40,7 +40,7 @@ class Grid:
     stripe: int = 512
     budget: int = 512 << 20
     hits: int = 1 << 20
-    threads: int = field(default_factory=crew.available)
+    threads: int = field(default_factory=cores)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
+
 Work = TypeVar("Work")
-
-
-def available() -> int:
-    """Return how many threads are worth having here.
-
-    Only `threadpoolctl` can tell BLAS to leave the other cores alone. Without it there is one
-    thread, and BLAS spreads each product over all cores as it always does.
-    """
-    if importlib.util.find_spec("threadpoolctl") is None:
-        return 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def each(work: Callable[[Work], None], stream: Iterator[Work], threads: int) -> None:
@@ -49,18 +35,10 @@ def each(work: Callable[[Work], None], stream: Iterator[Work], threads: int) -> 
             stopped.set()
             raise
 
-    with _single_threaded_blas(), ThreadPoolExecutor(threads) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         pulling = [pool.submit(pull) for _ in range(threads)]
         try:
             for thread in pulling:
                 thread.result()
         finally:
             stopped.set()
-
-
-def _single_threaded_blas() -> AbstractContextManager[object]:
-    if importlib.util.find_spec("threadpoolctl") is None:
-        return nullcontext()
-    control = importlib.import_module("threadpoolctl")
-    limits: AbstractContextManager[object] = control.threadpool_limits(1, user_api="blas")
-    return limits

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
@@ -35,34 +35,39 @@ settings_option = click.option(
 
 
 def leaves(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors into words on stderr and an exit code."""
+    """Turn errors into words on stderr and an exit code; with --json, into data as well."""
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except BatchembedError as error:
-            say(f"error: {error.message}", fg="red")
-            if error.hint:
-                say(f"hint: {error.hint}")
-            sys.exit(error.exit_code)
+        except BrokenPipeError:  # nobody reads on: click ends quietly
+            raise
+        except (BatchembedError, OSError) as error:
+            _leave(error, as_json=bool(kwargs.get("as_json")))
         except KeyboardInterrupt:
             sys.exit(130)
 
     return wrapped
 
 
+def _leave(error: BatchembedError | OSError, *, as_json: bool, **more: Any) -> NoReturn:
+    from batchembed.words import json_words, mistake
+
+    error = mistake(error) if isinstance(error, OSError) else error
+    if as_json:
+        told = {"error": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        click.echo(json_words(told | more))
+    say(f"error: {error.message}", fg="red")
+    if error.hint:
+        say(f"hint: {error.hint}")
+    sys.exit(error.exit_code)
+
+
 def say(words: str, fg: str | None = None) -> None:
     """Say something to people: on stderr, coloured only on a terminal that wants it."""
-    click.echo(click.style(words, fg=fg) if fg and _coloured() else words, err=True)
-
-
-def answer(data: Any) -> None:
-    """Print data as one JSON object on stdout."""
-    import json
-    from dataclasses import asdict
-
-    click.echo(json.dumps(data, ensure_ascii=False, indent=2, default=asdict))
+    coloured = fg and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    click.echo(click.style(words, fg=fg) if coloured else words, err=True)
 
 
 @click.group(context_settings=CONTEXT)
@@ -224,9 +229,8 @@ def similarity(left: Path, right: Path | None, out: Path, as_json: bool, **told:
     from batchembed.similarity import SimilaritySettings
     from batchembed.words import compared_words
 
-    monitor = _monitor(quiet=as_json)
     settings = SimilaritySettings(**told)
-    found = api.similarity(left, right, out, settings, monitor=monitor)
+    found = api.similarity(left, right, out, settings, monitor=_monitor(quiet=as_json))
     _print(found, compared_words(found, out), as_json=as_json)
 
 
@@ -274,10 +278,9 @@ def _run(job: Job, *, as_json: bool, quiet: bool) -> None:
     try:
         summary = run_job(job, monitor)
     except BatchembedError as error:
+        monitor.keep = None  # the directory may be another run's by now
         failed = monitor.close("stopped", error.exit_code)
-        if as_json:
-            answer({"error": error.message, "hint": error.hint} | failed.to_dict())
-        raise
+        _leave(error, as_json=as_json, **failed.to_dict())
     if as_json or not quiet:
         _print(summary, run_words(summary, glance(summary.path)), as_json=as_json)
     sys.exit(summary.exit_code)
@@ -290,11 +293,6 @@ def _monitor(*, quiet: bool) -> Monitor:
 
 
 def _print(data: Any, words: str, *, as_json: bool) -> None:
-    if as_json:
-        answer(data)
-    else:
-        click.echo(words)
+    from batchembed.words import json_words
 
-
-def _coloured() -> bool:
-    return sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    click.echo(json_words(data) if as_json else words)

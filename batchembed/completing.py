@@ -16,8 +16,16 @@ from batchembed.errors import ActionNeededError
 from batchembed.job import Job
 from batchembed.ledger import Ledger
 from batchembed.monitor import Summary
-from batchembed.parts import FORMAT, SIMILARITY, FileNote, Manifest, RunVectors
-from batchembed.preparing import Run, identity
+from batchembed.parts import (
+    FORMAT,
+    REJECTS,
+    SIMILARITY,
+    FileNote,
+    Manifest,
+    RunVectors,
+    read_manifest,
+)
+from batchembed.preparing import Run, identity, over_tolerance
 from batchembed.similarity import SimilaritySettings, compare
 from batchembed.spec import Spec
 from batchembed.store import Store
@@ -101,7 +109,13 @@ def _model_versions(ledger: Ledger, before: Manifest | None) -> list[str]:
 
 def _wanted(job: Job) -> dict[str, Any] | None:
     """Return what a job wants compared, as the manifest tells it."""
-    return None if job.similarity is None else orjson.loads(orjson.dumps(job.similarity))
+    if job.similarity is None:
+        return None
+    told: dict[str, Any] = orjson.loads(orjson.dumps(job.similarity))
+    if job.similarity.against is not None:  # other vectors there are another comparison
+        other = read_manifest(Store(Path(job.similarity.against)))
+        told["against_parts"] = [part.sha256 for part in other.parts] if other else []
+    return told
 
 
 def compare_as_asked(run: Run, draft: Manifest, folder: Path) -> Manifest:
@@ -131,11 +145,21 @@ def only_compare(run: Run, manifest: Manifest) -> Summary:
     summary.rejected, summary.reasons = manifest.counts["rejected"], manifest.reasons
     if not directory.is_compared(run.store, manifest, _wanted(run.job)):
         run.store.delete(publish.NEXT)
+        directory.keep_job(run.store, run.job.to_toml())
         manifest = compare_as_asked(
             run, replace(manifest, similarity=(), compared=None), run.store.root
         )
-        publish.finish(run.store, manifest)
+        publish.finish(run.store, manifest, keep_segments=True)
     return complete(run, manifest)
+
+
+def refuse_rejects(
+    run: Run, staged: publish.Staged, most: int, *, before: Manifest | None
+) -> ActionNeededError:
+    """Return how a run with too many rejects ends; rejects.arrow is left to look at."""
+    if before is None and staged.rejects is not None:
+        run.store.rename(f"{publish.NEXT}/{REJECTS}", REJECTS)
+    return over_tolerance(staged.reasons, most)
 
 
 def complete(run: Run, manifest: Manifest) -> Summary:

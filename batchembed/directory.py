@@ -12,7 +12,7 @@ import orjson
 
 from batchembed.clock import Clock
 from batchembed.controls import Pattern
-from batchembed.errors import JobError, SpecChangedError
+from batchembed.errors import DamagedError, JobError, SpecChangedError
 from batchembed.ledger import Ledger
 from batchembed.parts import (
     EMBEDDINGS,
@@ -80,10 +80,10 @@ def holder(clock: Clock) -> dict[str, object]:
 
 def is_run(store: Store) -> bool:
     """Return whether this is a run directory, finished or not."""
-    return store.path(IDENTITY).is_file()
+    return any(store.path(name).is_file() for name in (IDENTITY, MANIFEST))
 
 
-def claim(store: Store, identity: Identity, job_toml: str, clock: Clock) -> Manifest | None:
+def claim(store: Store, identity: Identity, clock: Clock) -> Manifest | None:
     """Make `store` this job's run directory, or find that it is; return its last manifest.
 
     Raises JobError for a folder of something else, SpecChangedError when its vectors are of
@@ -93,25 +93,30 @@ def claim(store: Store, identity: Identity, job_toml: str, clock: Clock) -> Mani
     known = manifest.identity if manifest else _read_identity(store)
     if known is None:
         _refuse_foreign(store)
-        made = {
-            "format": FORMAT,
-            "batchembed": VERSION,
-            "made": clock.now().isoformat(timespec="seconds"),
-        }
-        store.put(IDENTITY, orjson.dumps(made | identity.told(), option=orjson.OPT_INDENT_2))
-    elif lines := identity.differences(known):
+    lines = identity.differences(known) if known else []
+    if manifest is None:  # the checkpoint holds float32, whatever the output will be
+        lines = [line for line in lines if not line.startswith("output.dtype")]
+    if lines and (manifest is not None or Ledger(store).holds_anything()):
         raise SpecChangedError(
             f"`{store.root}` holds vectors of another spec:\n  " + "\n  ".join(lines),
             hint="give another directory with --out, or take the change back",
         )
+    if manifest is None and known != (told := identity.told()):
+        made = {"format": FORMAT, "batchembed": VERSION}
+        made["made"] = clock.now().isoformat(timespec="seconds")
+        store.put(IDENTITY, orjson.dumps(made | told, option=orjson.OPT_INDENT_2))
     store.delete(SCRATCH)
     store.delete(NEXT)
     for folder in (".", CHECKPOINT, EMBEDDINGS, SIMILARITY):
         store.sweep(folder)
     store.make_folder(SCRATCH)
+    return manifest
+
+
+def keep_job(store: Store, job_toml: str) -> None:
+    """Keep the job that runs, once it does run."""
     if not store.path("job.toml").is_file() or store.read("job.toml") != job_toml.encode():
         store.put("job.toml", job_toml.encode())
-    return manifest
 
 
 def open_ledger(store: Store, manifest: Manifest | None) -> tuple[Ledger, list[FileNote]]:
@@ -145,17 +150,18 @@ def _is_there(store: Store, note: FileNote) -> bool:
 
 
 def _read_identity(store: Store) -> dict[str, Any] | None:
+    path = store.path(IDENTITY)
     try:
-        told: dict[str, Any] = orjson.loads(store.read(IDENTITY))
+        told = orjson.loads(store.read(IDENTITY))
+        check_format(told["format"], path)
+        return {name: told[name] for name in ("spec", "fingerprint", "role", "controls", "dtype")}
     except FileNotFoundError:
         return None
-    except orjson.JSONDecodeError as error:
-        raise JobError(
-            f"`{store.path(IDENTITY)}` is damaged: {error}",
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise DamagedError(
+            f"`{path}` is damaged: {error}",
             hint="restore it from a backup, or give another directory with --out",
         ) from error
-    check_format(told.get("format"), store.path(IDENTITY))
-    return told
 
 
 def _refuse_foreign(store: Store) -> None:

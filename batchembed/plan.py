@@ -26,7 +26,9 @@ class Plan:
     """What a run would do. `tokens` are (low, likely, high), estimated from the bytes of texts.
 
     `seconds` is the least time under the known limits and `bound_by` the limit that binds;
-    both are empty when no limit is known. `disk` is in bytes, None while the dimension is unknown.
+    both are empty when no limit is known. `excess` counts rows without a text beyond what
+    `limits.max_rejects` allows: with any, a run sends nothing. `disk` is in bytes, None
+    while the dimension is unknown.
     """
 
     rows: int = 0
@@ -35,6 +37,7 @@ class Plan:
     paid: int = 0
     to_send: int = 0
     unsendable: dict[str, int] = field(default_factory=dict)
+    excess: int = 0
     requests: int = 0
     tokens: tuple[int, int, int] = (0, 0, 0)
     longest: int = 0

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from batchembed import providers
 from batchembed.clock import Clock
 from batchembed.corpus import Corpus
 from batchembed.directory import SCRATCH, Identity
-from batchembed.embed import too_many_rejects
-from batchembed.errors import ActionNeededError, JobError
-from batchembed.exchange import Reject
+from batchembed.errors import ActionNeededError, CorpusError, JobError
 from batchembed.job import Job, RoleColumn, secret
 from batchembed.ledger import Ledger, Missing
 from batchembed.monitor import Monitor, Summary
-from batchembed.parts import FileNote
+from batchembed.parts import FileNote, read_manifest
 from batchembed.spec import Keyer, Spec
 from batchembed.store import Store
 from batchembed.survey import Reading, Survey
@@ -75,15 +74,44 @@ def most_rejects(run: Run, survey: Survey, missing: Missing) -> int:
     summary.distinct, summary.reused = missing.distinct, missing.paid
     summary.to_send = missing.to_send
     most = run.job.limits.max_rejects.rows(survey.total)
-    if survey.lost > most:
-        name = max(survey.unsendable, key=lambda reason: survey.unsendable[reason])
-        raise too_many_rejects(survey.lost, most, Reject(b"", name))
     if not missing.distinct:
-        raise ActionNeededError(
+        raise CorpusError(
             f"no row of the corpus has a text to embed (`{survey.total}` rows)",
             hint="check `corpus.text`",
         )
+    reasons = dict(survey.unsendable)
+    if missing.rejected:
+        reasons["rejected before"] = missing.rejected
+    if sum(reasons.values()) > most:
+        raise over_tolerance(reasons, most)
     return most
+
+
+def over_tolerance(reasons: Mapping[str, int], most: int) -> ActionNeededError:
+    """Return how a run ends whose rows without a vector are more than the job allows."""
+    told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+    return ActionNeededError(
+        f"`{sum(reasons.values())}` rows were rejected ({told}), "
+        f"and `limits.max_rejects` allows `{most}`",
+        hint="mend the texts, or allow more with --set limits.max_rejects=…",
+    )
+
+
+def check_against(job: Job, spec: Spec) -> None:
+    """Raise JobError when the run to compare with is not there, or of another spec."""
+    if job.similarity is None or job.similarity.against is None:
+        return
+    other = read_manifest(Store(Path(job.similarity.against)))
+    if other is None:
+        raise JobError(
+            f"`similarity.against`: `{job.similarity.against}` is not a complete run",
+            hint="run its job first",
+        )
+    if other.identity["fingerprint"] != spec.fingerprint():
+        raise JobError(
+            f"`similarity.against`: `{job.similarity.against}` has vectors of another spec",
+            hint="embed both with the same [model]; only `representation` may differ",
+        )
 
 
 def provider_key(job: Job, spec: Spec, environ: Mapping[str, str]) -> str | None:

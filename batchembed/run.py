@@ -11,9 +11,9 @@ from pathlib import Path
 from batchembed import completing, corpus, directory, preparing, publish
 from batchembed.clock import Clock, SystemClock
 from batchembed.directory import SCRATCH
-from batchembed.embed import disk_error, too_many_rejects
+from batchembed.embed import disk_error
 from batchembed.engines import local
-from batchembed.exchange import Reject
+from batchembed.errors import BatchembedError, CorpusError, NotFinishedError
 from batchembed.interrupts import raise_on_signal
 from batchembed.job import Job
 from batchembed.ledger import Ledger
@@ -40,15 +40,25 @@ def run(
     clock, monitor = clock or SystemClock(), monitor or Monitor("quiet")
     store = Store(Path(job.output.path))
     hold = Hold(store.root, directory.holder(clock))
-    monitor.keep = lambda told: completing.keep_progress(store, told)
     try:
         with raise_on_signal():
             return _story(Run(job, store, monitor, environ or os.environ, clock))
+    except BatchembedError as error:
+        changed = isinstance(error, CorpusError) and monitor.summary.sent > 0
+        why = NotFinishedError(error.message, hint=error.hint) if changed else error
+        monitor.close("stopped", why.exit_code)
+        if changed:  # the corpus was as it should be when the run began
+            raise why from error
+        raise
     except OSError as error:
         raise disk_error(error) from error
     finally:
-        store.delete(SCRATCH)
-        hold.release()
+        monitor.keep = None
+        if directory.is_run(store):
+            store.delete(SCRATCH)
+            hold.release()
+        else:
+            hold.release(leave_nothing=True)
 
 
 async def run_async(job: Job, monitor: Monitor | None = None) -> Summary:
@@ -61,9 +71,10 @@ def _story(run: Run) -> Summary:
     spec = preparing.checked_spec(run.job)
     if directory.is_run(run.store):
         publish.roll_forward(run.store)
-    identity = preparing.identity(run.job, spec)
-    manifest = directory.claim(run.store, identity, run.job.to_toml(), run.clock)
     rows = corpus.scan(run.job.corpus, scratch=run.store.path(SCRATCH))
+    preparing.check_against(run.job, spec)
+    manifest = directory.claim(run.store, preparing.identity(run.job, spec), run.clock)
+    run.monitor.keep = lambda told: completing.keep_progress(run.store, told)
     told = {"fingerprint": rows.fingerprint(), "id": run.job.table.id}
     if manifest is not None and directory.is_done(run.store, manifest, told):
         return completing.only_compare(run, manifest)
@@ -74,16 +85,17 @@ def _story(run: Run) -> Summary:
     missing = ledger.missing(survey.keys(), scratch=run.store.path(SCRATCH))
     most = preparing.most_rejects(run, survey, missing)
     rows.unchanged()
+    directory.keep_job(run.store, run.job.to_toml())
     if missing.to_send:
         packer = Packer(local.limits(run.job, spec))
         feed = CorpusFeed(rows, survey, missing, preparing.reading(run.job), packer)
-        _embed(run, spec, ledger, feed, most_rejects=most - survey.lost)
+        _embed(run, spec, ledger, feed, most_rejects=most - survey.lost - missing.rejected)
 
     rows.unchanged()
     run.monitor.phase("publishing", survey.total)
     staged = completing.stage(run, spec, rows, survey, ledger, before=manifest)
     if staged.rejected > most:
-        raise too_many_rejects(staged.rejected, most, Reject(b"", "see the reasons above"))
+        raise completing.refuse_rejects(run, staged, most, before=manifest)
     draft = completing.manifest_of(run, spec, told, ledger, staged=staged, before=manifest)
     draft = completing.compare_as_asked(run, draft, run.store.path(publish.NEXT))
     publish.finish(run.store, draft)

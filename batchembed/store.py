@@ -227,7 +227,7 @@ class Hold:
                 f"cannot make the directory `{root}`: {error.strerror}",
                 hint="give another directory as output",
             ) from error
-        path = root / ".lock"
+        self._path = path = root / ".lock"
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as error:
@@ -245,9 +245,13 @@ class Hold:
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, orjson.dumps(holder), 0)
 
-    def release(self) -> None:
-        """Give it back."""
+    def release(self, *, leave_nothing: bool = False) -> None:
+        """Give it back; with `leave_nothing`, as if it had never been taken."""
         os.ftruncate(self._file, 0)
+        if leave_nothing:
+            self._path.unlink(missing_ok=True)
+            with suppress(OSError):  # it holds something of others
+                self._path.parent.rmdir()
         os.close(self._file)
 
 

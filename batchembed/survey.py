@@ -127,12 +127,14 @@ class CorpusFeed:
         self._packer = packer
 
     def upcoming(self) -> Iterator[list[Request]]:
-        """Yield lists of requests."""
+        """Yield a list of requests for every batch of the corpus, empty where nothing is missed.
+
+        Whoever iterates can so stop after any batch, also where millions of rows are paid for.
+        """
         for rows in self._corpus.texts():
             stop = rows.first + len(rows.texts)
             wanted = np.flatnonzero(self._missing.mask(rows.first, stop))
-            if len(wanted):
-                yield list(self._packer.add(self._batch(rows, wanted)))
+            yield list(self._packer.add(self._batch(rows, wanted))) if len(wanted) else []
         yield list(self._packer.flush())
 
     def tighten(self, texts_per_request: int) -> None:

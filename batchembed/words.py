@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import math
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import date, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from batchembed.errors import UsageError
 
 if TYPE_CHECKING:
     from batchembed.api import Glance, Hit
@@ -43,7 +51,7 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
     if s.failures:
         told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(s.failures.items()))
         lines.append(_row("tried again", told))
-    lines.append(_row("next", f'batchembed search {s.path} "…"'))
+    lines.append(_row("next", f'batchembed search {shlex.quote(s.path)} "…"'))
     return "\n".join(lines)
 
 
@@ -57,6 +65,9 @@ def plan_words(plan: Plan) -> str:
     if p.unsendable:
         told = ", ".join(f"{count:,} {why}" for why, count in sorted(p.unsendable.items()))
         lines.append(_row("rejects", f"{told} (no text to embed)"))
+    if p.excess:
+        told = f"{p.excess:,} more than `limits.max_rejects` allows: a run would send nothing"
+        lines.append(_row("", told))
     low, likely, high = p.tokens
     lines += [
         _row("paid for", f"{p.paid:,}"),
@@ -153,6 +164,38 @@ def provider_words(found: Sequence[ProviderInfo]) -> str:
         ]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def mistake(error: OSError) -> UsageError:
+    """Return what the operating system did not allow as what it mostly is: a wrong path."""
+    named = error.filename2 or error.filename
+    where = f"`{named}`: " if named else ""
+    hint = "is it there, of the right kind, and readable or writable for you?"
+    return UsageError(f"{where}{error.strerror or error}", hint=hint)
+
+
+def json_words(data: Any) -> str:
+    """Return data as JSON, whatever values a corpus has: bytes as base64, no NaN but null."""
+    return json.dumps(_plain(data), ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has for a value, and its letters where it has nothing."""
+    if value is None or isinstance(value, bool | int | str | float):
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return _letters(value)
+
+
+def _letters(value: Any) -> str:
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 def _cut(text: str, length: int) -> str:

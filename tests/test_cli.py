@@ -4,11 +4,20 @@ import json
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
+from decimal import Decimal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from fakes import running, vector
 from fakes.commands import ROOT, as_users_do, environment
 from fakes.runs import texts
+
+import batchembed.run  # noqa: F401 - so that it can be replaced
+from batchembed.cli import main
+from batchembed.errors import UsageError
 
 COMMANDS = ("run", "embed", "plan", "status", "verify", "similarity", "search", "providers")
 COLOUR = "\x1b["
@@ -215,3 +224,81 @@ def test_python_dash_m_is_the_same_program(tmp_path):
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("batchembed, version ")
     assert as_users_do("providers", cwd=tmp_path).out.startswith("local:")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("run", "none.toml"),
+        ("embed", "none.csv", "--text", "text", "--out", "run"),
+        ("plan", "none.toml"),
+        ("status", "none"),
+        ("verify", "none"),
+        ("search", "none", " "),
+        ("status", "a-file"),
+    ],
+    ids=" ".join,
+)
+def test_with_json_every_mistake_is_one_object(commands, tmp_path, argv):
+    """Scripts read error, hint and exit code from stdout; people read words on stderr."""
+    (tmp_path / "a-file").write_text("x")
+    ended = commands.run(*argv, "--json", cwd=tmp_path)
+    assert ended.code == 2
+    assert set(ended.json) >= {"error", "hint", "exit_code"}
+    assert ended.json["exit_code"] == 2
+    assert ended.json["error"] in ended.err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("similarity", "run", "--top-k", "2", "--out", "/proc/x.arrow"),
+        ("similarity", "run", "--top-k", "2", "--out", "run"),
+        ("status", "corpus.parquet"),
+        ("verify", "corpus.parquet"),
+        ("search", "corpus.parquet", "words"),
+        ("plan", "job.toml", "--out", "corpus.parquet"),
+        ("status", "x" * 300),
+    ],
+    ids=" ".join,
+)
+def test_a_path_of_the_wrong_kind_is_a_mistake_in_the_command(done, argv):
+    """Not a traceback: exit code 2, and the path in backticks."""
+    ended = done.run(*argv, code=2)
+    assert "Traceback" not in ended.err
+    assert f"`{argv[-1]}" in ended.err or f"`{argv[1]}" in ended.err
+    assert "hint:" in ended.err
+
+
+def test_search_answers_in_json_whatever_the_columns_hold(place, server):
+    """Times, decimals, bytes, and numbers that are none."""
+    job = place(GIVEN[:1], server=server)
+    more = {
+        "when": pa.array([datetime(2024, 5, 6, tzinfo=UTC)]),
+        "price": pa.array([Decimal("1.10")]),
+        "raw": pa.array([b"\xff"]),
+        "not": pa.array([[float("nan")]]),
+    }
+    for name, column in more.items():
+        job.table = job.table.append_column(name, column)
+    pq.write_table(job.table, job.corpus)
+    job.run()
+    told = job.run("search", "run", GIVEN[0], "--json")
+    assert "NaN" not in told.out
+    columns = told.json[0]["columns"]
+    assert columns["when"].startswith("2024-05-06T")
+    assert (columns["price"], columns["raw"], columns["not"]) == ("1.10", "/w==", [None])
+
+
+def test_a_run_that_has_let_go_writes_nothing(place, monkeypatch):
+    """What it came to is told, but the directory may be another run's by then."""
+    told = []
+
+    def fail(_job, monitor):
+        monitor.keep = told.append
+        raise UsageError("no")
+
+    monkeypatch.setattr(sys.modules["batchembed.run"], "run", fail)
+    job = place(GIVEN)
+    ended = CliRunner().invoke(main, ["run", str(job.job), "--quiet"])
+    assert (ended.exit_code, told) == (2, [])

@@ -16,6 +16,7 @@ from batchembed.directory import (
     holder,
     is_compared,
     is_done,
+    keep_job,
     open_ledger,
 )
 from batchembed.errors import DamagedError, JobError, SpecChangedError, UsageError
@@ -35,8 +36,8 @@ def store(tmp_path):
     return made
 
 
-def claimed(store, identity=MINE, toml=TOML):
-    return claim(store, identity, toml, HandClock())
+def claimed(store, identity=MINE):
+    return claim(store, identity, HandClock())
 
 
 def manifest(identity=MINE, **more):
@@ -76,7 +77,6 @@ def test_an_empty_directory_becomes_the_jobs(store):
         "dimensions": 256,
     }
     assert told["fingerprint"] == SPEC.fingerprint()
-    assert store.read("job.toml") == TOML.encode()
     assert store.path("checkpoint/scratch").is_dir()
     before = store.read(IDENTITY)
     assert claimed(store) is None
@@ -92,8 +92,9 @@ def test_a_complete_run_gives_its_manifest(store):
 
 def test_the_job_that_ran_last_is_the_one_that_stands_there(store):
     """Settings that change no vector may change."""
-    claimed(store)
-    claimed(store, toml="# more concurrency\n")
+    keep_job(store, TOML)
+    assert store.read("job.toml") == TOML.encode()
+    keep_job(store, "# more concurrency\n")
     assert store.read("job.toml") == b"# more concurrency\n"
 
 
@@ -157,7 +158,6 @@ def test_what_a_killed_process_left_is_swept(store):
         "checkpoint/000001.segment",
         IDENTITY,
         "embeddings/mine",
-        "job.toml",
     ]
 
 
@@ -178,14 +178,25 @@ def test_vectors_of_another_spec_are_never_mixed_in(store, setting, complete):
         store.put(MANIFEST, manifest().to_json())
     else:
         claimed(store)
+        store.put("checkpoint/000001.segment", b"paid for")
+        if setting == "output.dtype":
+            claimed(store, OTHERS[setting])  # the checkpoint holds float32 for either
+            return
     before = {p: p.read_bytes() for p in store.root.rglob("*") if p.is_file()}
     with pytest.raises(SpecChangedError) as told:
-        claimed(store, OTHERS[setting], "other")
+        claimed(store, OTHERS[setting])
     assert f"  {setting}: " in told.value.message
     assert told.value.message.count("\n") == 1
     assert "->" in told.value.message
     assert told.value.hint
     assert before == {p: p.read_bytes() for p in store.root.rglob("*") if p.is_file()}
+
+
+def test_without_a_vector_any_spec_may_have_the_directory(store):
+    """A job that was mended before anything was paid for goes on where it was."""
+    claimed(store)
+    claimed(store, OTHERS["model.name"])
+    assert orjson.loads(store.read(IDENTITY))["spec"]["name"] == "large"
 
 
 @pytest.mark.parametrize("name", [IDENTITY, MANIFEST])
@@ -199,7 +210,7 @@ def test_a_newer_format_is_refused(store, name):
 def test_damage_to_what_names_the_directory_is_told(store):
     """With the way out."""
     store.put(IDENTITY, b"{")
-    with pytest.raises(JobError, match="damaged") as told:
+    with pytest.raises(DamagedError, match="damaged") as told:
         claimed(store)
     assert told.value.hint
     store.put(MANIFEST, b"{")

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from fakes.scripted import (
     wrong,
 )
 from fakes.time import NothingWillHappenError, now, run
+from fakes.vectors import vectors
 
 from batchembed.embed import Loop
-from batchembed.embed.loop import DRAIN_SECONDS, HARMLESS
+from batchembed.embed.loop import DRAIN_SECONDS, FOLDS_PROVEN, HARMLESS
 from batchembed.errors import (
     ActionNeededError,
     CorpusError,
@@ -259,6 +261,57 @@ def test_the_first_reason_to_stop_is_the_one_that_is_told():
     assert run(main) == (143, 0)
 
 
+class Walk:
+    """A feed of one request and then of a long walk over what is paid for already."""
+
+    def __init__(self, step):
+        self.walked, self.step = 0, step
+
+    def upcoming(self):
+        yield [request("text 0")]
+        for _ in range(1000):
+            self.walked += 1
+            self.step()
+            yield []
+
+
+def test_a_stop_ends_the_walk_over_what_is_paid_for():
+    """While answers land, nothing more of the corpus is read."""
+
+    async def main():
+        made = loop_of(Scripted(delay=5.0))
+        walk = Walk(lambda: walk.walked == 7 and made.stop(InterruptedRunError(2)))
+        await made.run(walk)
+        return walk.walked, len(made.ledger.kept)
+
+    assert run(main) == (7, 0)
+
+
+@pytest.mark.parametrize("end", ["stop", "abandon"])
+def test_a_stop_waits_for_no_more_than_one_batch_of_the_corpus(end):
+    """Workers that wait for a request are woken, though the feeder is in the midst of a batch."""
+    gate, reading, free = threading.Event(), threading.Event(), []
+
+    def step():
+        reading.set()
+        free.append(gate.wait(20))
+
+    async def main():
+        made = loop_of(Scripted(delay=0.0))
+        running = asyncio.create_task(made.run(Walk(step)))
+        while not (reading.is_set() and made.answers):  # noqa: ASYNC110 - set by a thread
+            await asyncio.sleep(0)
+        made.stop(InterruptedRunError(2))
+        if end == "abandon":
+            made.abandon()
+        await running
+        gate.set()
+        return len(made.ledger.kept)
+
+    assert asyncio.run(main()) == 1
+    assert free == [True]
+
+
 def test_cancelling_the_run_from_outside_cancels_it():
     """A caller's own loop may give up; no task is left behind."""
 
@@ -468,6 +521,64 @@ def test_a_request_that_is_too_large_teaches_the_feed():
     refused = sum(len(asked) > 10 for _, asked in provider.calls)
     assert refused <= 4 + 2 * 4  # those that were packed before the cap was known
     assert set(provider.paid.values()) == {1}
+
+
+def test_one_long_text_does_not_take_batching_from_the_others():
+    """It is halved down to and rejected; what follows is sent in whole requests."""
+    long = "text 5"
+    _, provider, ledger, _ = story(
+        lambda _n, asked: TooLarge("too many tokens") if long in asked.texts else None,
+        count=640,
+        per_request=32,
+    )
+    assert [reject.reason for reject in ledger.rejects.values()] == ["too_long"]
+    assert len(ledger.kept) == 639
+    assert len(provider.calls) <= 20 + 2 * 5
+    assert set(provider.paid.values()) == {1}
+
+
+def folded_story(answer, count=400):
+    """Run over pairs of texts that differ in case alone, against a server that answers so."""
+
+    async def main():
+        provider = Scripted(lambda _n, asked: Response(answer(asked), len(asked), "fake-1"))
+        ledger = MemoryLedger()
+        made = loop_of(provider, ledger)
+        given = [f"{word} {n}" for n in range(count // 2) for word in ("Text", "text")]
+        await made.run(Texts(given, 20))
+        return made, provider, ledger, given
+
+    return run(main)
+
+
+def test_a_server_that_folds_case_is_found_out_and_then_believed():
+    """Some texts are paid for twice, and not all; each has the vector that it has alone."""
+    made, provider, ledger, given = folded_story(
+        lambda asked: vectors([text.lower() for text in asked.texts])
+    )
+    assert made.ending is None
+    assert open_texts(ledger, given) == []
+    for text in given:
+        kept = ledger.kept[KEYER.key(text, "symmetric")]
+        assert np.array_equal(kept, vectors([text.lower()])[0])
+    assert ledger.twice == 0
+    assert sum(provider.paid.values()) <= len(given) + FOLDS_PROVEN + 4
+    assert made.folds >= FOLDS_PROVEN
+
+
+def test_a_server_that_mixes_up_such_texts_is_never_believed():
+    """One of each pair would have the vector of the other."""
+
+    def mixed(asked):
+        found = vectors(asked.texts)
+        if len(found) > 1:
+            found[::2] = found[1::2]
+        return found
+
+    made, _, ledger, given = folded_story(mixed)
+    assert made.folds == -1
+    assert wrong(ledger, given) == []
+    assert open_texts(ledger, given) == []
 
 
 def test_the_pacer_holds_the_limit_through_the_loop():

@@ -162,6 +162,63 @@ def test_twins_are_asked_again_unless_they_were_computed_here():
     assert alone.keep is not None
 
 
+FOLDED = ("Foo bar", "other", "foo  BAR", "f\u00f3o bar", "Other", "third")
+
+
+def twice(asked_for):
+    """The answer of a server that folds: texts that differ little have one vector."""
+    plain = [" ".join(t.replace("\u00f3", "o").lower().split()) for t in asked_for.texts]
+    return Response(vectors(plain), len(plain))
+
+
+def test_twins_that_a_server_may_fold_are_held_and_stand_together():
+    """Every text of a pair is asked alone, and what it was answered is remembered."""
+    given_in = Part(request(*FOLDED))
+    verdict = judge(given_in, twice(given_in.request), FACTS)
+    assert verdict.keep.keys.tobytes() == KEYER.key("third", "symmetric")
+    three, two = [FOLDED[at] for at in (0, 2, 3)], [FOLDED[at] for at in (1, 4)]
+    assert [text for (text,) in asked(verdict)] in (three + two, two + three)
+    for one in verdict.again:
+        assert one.held.keys.tobytes() == KEYER.key(one.request.texts[0], "symmetric")
+        assert judge(one, twice(one.request), FACTS).folds is True
+        other = Response(vectors(["another"]), 1)
+        assert judge(one, other, FACTS).folds is False
+        assert judge(one, Response(vectors(["x"]) * 0, 1), FACTS).folds is None
+        assert settle.unasked(one, FACTS) is None
+        assert settle.unasked(one, KNOWN).keep is one.held
+
+
+KNOWN = dataclasses.replace(FACTS, folds=True)
+
+
+def test_twins_of_a_server_that_folds_are_believed():
+    """No text is paid for twice; but only texts that differ in case, accents and whitespace."""
+    given_in = Part(request(*FOLDED))
+    verdict = judge(given_in, twice(given_in.request), KNOWN)
+    assert len(verdict.keep.keys) == len(FOLDED)
+    assert (verdict.again, verdict.failure) == ((), None)
+    mixed = Response(vectors(names(0, 1, 0, 3)), 4)
+    verdict = judge(part(4), mixed, KNOWN)
+    assert asked(verdict) == [names(0), names(2)]
+    assert all(one.held is None for one in verdict.again)
+
+
+def test_zeros_are_no_proof_of_folding():
+    """Two vectors of nothing are the same, and believed never."""
+    given_in = Part(request("Foo", "foo"))
+    verdict = judge(given_in, Response(np.zeros((2, D), np.float32), 2), KNOWN)
+    assert verdict.keep is None
+    assert [one.held for one in verdict.again] == [None, None]
+
+
+def test_one_text_with_two_controls_is_not_taken_for_a_folded_one():
+    """Its vectors should differ, whatever the server does with case."""
+    controls = ((Control(0, 1, 2.0),), (Control(1, 1, 2.0),))
+    asked_for = Request(KEYER.keys(["foo"] * 2, "query", controls), ("foo",) * 2, "query", controls)
+    verdict = judge(Part(asked_for), twice(asked_for), KNOWN)
+    assert [one.held for one in verdict.again] == [None, None]
+
+
 def test_texts_that_have_no_vector_are_rejected_with_the_providers_reason():
     """A local model may know no word of a text."""
     given_in = part(3)
@@ -258,19 +315,19 @@ def test_one_text_is_rejected_only_after_many_failures():
 @pytest.mark.parametrize(
     ("count", "named", "cap", "sizes"),
     [
-        (8, None, 4, [4, 4]),
-        (7, None, 4, [4, 3]),
-        (2, None, 1, [1, 1]),
-        (3, None, 2, [2, 1]),
+        (8, None, None, [4, 4]),
+        (7, None, None, [4, 3]),
+        (2, None, None, [1, 1]),
+        (3, None, None, [2, 1]),
         (8, 3, 3, [3, 3, 2]),
         (8, 1, 1, [1] * 8),
-        (8, 8, 4, [4, 4]),
-        (8, 100, 4, [4, 4]),
-        (8, 0, 4, [4, 4]),
+        (8, 8, None, [4, 4]),
+        (8, 100, None, [4, 4]),
+        (8, 0, None, [4, 4]),
     ],
 )
 def test_a_request_that_is_too_large_is_cut(count, named, cap, sizes):
-    """To the cap that the server named, else in halves; the cap is learnt."""
+    """To the cap that the server named, which is learnt, else in halves, which teach nothing."""
     verdict = judge(part(count), TooLarge("too many", named), FACTS)
     assert [len(texts) for texts in asked(verdict)] == sizes
     assert [t for texts in asked(verdict) for t in texts] == list(names(*range(count)))

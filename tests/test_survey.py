@@ -210,6 +210,20 @@ def test_the_feed_can_be_tightened(tmp_path):
     assert sizes == [2] * 6
 
 
+def test_the_feed_can_be_left_after_every_batch(tmp_path):
+    """What is paid for already is not walked over in one go: a signal may come meanwhile."""
+    table = Table([f"t{n}" for n in range(12)])
+    feed = CorpusFeed(
+        table,
+        taken(table, tmp_path),
+        missing(*[False] * 9, True, False, True),
+        PLAIN,
+        Packer(Limits(1)),
+    )
+    assert [sum(len(asked) for asked in some) for some in feed.upcoming()][:3] == [0] * 3
+    assert len(list(feed.upcoming())) == 4 + 1
+
+
 CHANGES = {
     "another text": lambda t: t.__setitem__(4, "changed"),
     "two texts changed places": lambda t: t.__setitem__(slice(3, 5), [t[4], t[3]]),

@@ -1,5 +1,9 @@
 """What commands say: every figure that a person needs, and nothing that a terminal obeys."""
 
+import json
+import shlex
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,8 @@ from batchembed.verify import Verified
 from batchembed.words import (
     compared_words,
     hit_words,
+    json_words,
+    mistake,
     plan_words,
     provider_words,
     run_words,
@@ -237,3 +243,70 @@ def test_providers_tell_what_a_job_needs_to_know():
     assert found["key"] == ["OPENAI_API_KEY"]
     assert found["base_url"] == ["https://api.openai.com/v1"]
     assert found["controls"] == ["no"]
+
+
+def test_the_next_command_can_be_pasted_whatever_the_path():
+    """Blanks, quotes and what a shell obeys are quoted."""
+    path = "runs/it's $(mine)"
+    told = rows(run_words(Summary(path=path)))["next"][0]
+    assert shlex.split(told) == ["batchembed", "search", path, "…"]
+
+
+def test_a_plan_tells_of_rejects_beyond_what_is_allowed():
+    """Below the rows that have no text."""
+    told = rows(plan_words(Plan(unsendable={"null_text": 1_500}, excess=1_200)))
+    assert told[""] == ["1,200 more than `limits.max_rejects` allows: a run would send nothing"]
+    assert "limits.max_rejects" not in plan_words(Plan(unsendable={"null_text": 1}))
+
+
+def test_json_has_letters_for_what_json_has_nothing_for():
+    """Times as ISO 8601, bytes as base64, numbers that are none as null, also deep inside."""
+    columns = {
+        "when": datetime(2024, 5, 6, 7, 8, tzinfo=UTC),
+        "day": date(2024, 5, 6),
+        "hour": time(7, 8),
+        "price": Decimal("1.10"),
+        "raw": b"\x00\xff",
+        "not": float("nan"),
+        "deep": [{"x": float("inf"), "y": (1, 2.5, None, True)}],
+    }
+    told = json_words([Hit(1, date(2024, 1, 2), 0.5, columns)])
+    found = json.loads(told, parse_constant=pytest.fail)
+    assert found == [
+        {
+            "row": 1,
+            "id": "2024-01-02",
+            "score": 0.5,
+            "columns": {
+                "when": "2024-05-06T07:08:00+00:00",
+                "day": "2024-05-06",
+                "hour": "07:08:00",
+                "price": "1.10",
+                "raw": "AP8=",
+                "not": None,
+                "deep": [{"x": None, "y": [1, 2.5, None, True]}],
+            },
+        }
+    ]
+
+
+def test_json_has_the_fields_of_what_is_told():
+    """Inner ones as well."""
+    found = Compared("top_k", 1, 2, 3, LeftOut(3, 1), LeftOut(), 1.5)
+    assert json.loads(json_words(found))["left_out"] == {"null": 3, "zero": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FileNotFoundError(2, "No such file", "a/b"), "`a/b`: No such file"),
+        (IsADirectoryError(21, "Is a directory", "new", None, "old"), "`old`: Is a directory"),
+        (OSError(28, "No space left"), "No space left"),
+        (OSError("what a library says"), "what a library says"),
+    ],
+)
+def test_what_the_system_does_not_allow_is_told_with_its_path(error, told):
+    """With a hint, and as a mistake in the command."""
+    wrong = mistake(error)
+    assert (wrong.message, wrong.exit_code) == (told, 2)
+    assert wrong.hint

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchembed.api.asking import Asked, embed_texts
-from batchembed.errors import ActionNeededError, JobError
+from batchembed.errors import ActionNeededError, BatchembedError, JobError, UsageError
 from batchembed.exchange import Role
 from batchembed.job import load
 from batchembed.monitor import Monitor
 from batchembed.parts import Manifest, RunVectors, read_manifest
 from batchembed.similarity import Compared, SimilaritySettings, compare, nearest
-from batchembed.store import Store
+from batchembed.spec import unsendable
+from batchembed.store import Store, Writer
 
 GLANCE_ROWS = 100_000
 MATCHING: dict[str, Role] = {"symmetric": "symmetric", "query": "document"}
@@ -39,12 +40,22 @@ def similarity(
         check_same_space(mine.manifest, theirs.manifest)
     monitor = monitor or Monitor("quiet")
     monitor.phase("comparing", None, "scores")
-    folder = Store(Path(out).absolute().parent)
-    with folder.create(Path(out).name) as writer:
+    with _writer(Path(out)) as writer:
         compared = compare(mine, theirs, settings, write=writer, progress=monitor.reach)
         writer.commit()
     monitor.close("compared", 0)
     return compared
+
+
+def _writer(out: Path) -> Writer:
+    """Return a file that is written at `out`; raises UsageError where none can be."""
+    hint = "give the file to write as `--out`, in a folder where you may write"
+    if out.is_dir():
+        raise UsageError(f"`{out}` is a folder", hint=hint)
+    try:
+        return Store(out.absolute().parent).create(out.name)
+    except OSError as error:
+        raise UsageError(f"cannot write `{out}`: {error.strerror}", hint=hint) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,12 @@ class Hit:
 def search(
     path: Path | str, text: str, k: int = 10, *, environ: Mapping[str, str] | None = None
 ) -> list[Hit]:
-    """Return the `k` rows of a run nearest to `text`, best first, by cosine."""
+    """Return the `k` rows of a run nearest to `text`, best first, by cosine.
+
+    Raises UsageError for a text that is blank or otherwise none to embed.
+    """
+    if why := unsendable(text):
+        raise UsageError(f"there is no text to search for: `{why}`", hint="give a few words")
     run = RunVectors(Path(path))
     job = load(Path(path) / "job.toml")
     role: Role = MATCHING.get(run.role, "query")
@@ -99,9 +115,16 @@ class Glance:
 def glance(path: Path | str, k: int = 3) -> list[Glance]:
     """Return the first `k` rows of a run's own top-k file, each with the row nearest to it.
 
-    Returns [] for a run without such a file, and for one of more than 100,000 rows.
+    Returns [] for a run without such a file, for one of more than 100,000 rows, and where
+    something cannot be read any more: what is only looked at is no reason for a run to fail.
     """
-    root = Path(path)
+    try:
+        return _glances(Path(path), k)
+    except (BatchembedError, OSError, ValueError, pa.ArrowException):
+        return []
+
+
+def _glances(root: Path, k: int) -> list[Glance]:
     manifest = read_manifest(Store(root))
     file = root / "similarity" / "top_k.arrow"
     if manifest is None or not file.is_file() or manifest.counts["rows"] > GLANCE_ROWS:
@@ -109,13 +132,16 @@ def glance(path: Path | str, k: int = 3) -> list[Glance]:
     left = RunVectors(root)
     against = (manifest.compared or {}).get("against")
     right = RunVectors(Path(against)) if against else left
+    ids = right.ids
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.dictionary_decode()  # a kernel for dictionaries is missing
     found = []
     with pa.memory_map(str(file)) as source:
         neighbors = pa.ipc.open_file(source).read_all()["neighbors"]
         for row in range(min(k, len(neighbors))):
             near = neighbors[row].as_py()
             if near:
-                other = pc.index(right.ids, near[0]["id"]).as_py()
+                other = pc.index(ids, near[0]["id"]).as_py()
                 found.append(Glance(_label(left, row), _label(right, other), near[0]["score"]))
     return found
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from unicodedata import combining, normalize
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +14,7 @@ UNIT = 1e-3
 TINY = 1e-30
 SURE = (0.9985, 1.0015)  # squares of lengths that are 1 within UNIT whatever the rounding
 SHORT = 8
+SAME = 0.9999  # the least cosine of two answers to one text
 
 
 def sound(vectors: Vectors, *, distinct: bool) -> bool:
@@ -61,3 +65,28 @@ def twins(vectors: Vectors) -> NDArray[np.bool_]:
     whole = np.ascontiguousarray(vectors).view(np.dtype((np.void, vectors.shape[1] * 4))).ravel()
     _, inverse, counts = np.unique(whole, return_inverse=True, return_counts=True)
     return counts[inverse.ravel()] > 1
+
+
+def alike(vectors: Vectors, texts: Sequence[str], among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which of the twins `among` (n,) differ from none of theirs but as a server may fold.
+
+    That is in case, accents and whitespace: such texts may well have one vector.
+    """
+    found = np.zeros(len(texts), np.bool_)
+    groups: dict[bytes, list[int]] = {}
+    for at in np.flatnonzero(among).tolist():
+        groups.setdefault(vectors[at].tobytes(), []).append(at)
+    for group in groups.values():
+        found[group] = len({_folded(texts[at]) for at in group}) == 1
+    return found
+
+
+def same(one: Vectors, other: Vectors) -> bool:
+    """Return whether two answers, (1, d) each, are to one text: equal but for rounding."""
+    a, b = one[0].astype(np.float64), other[0].astype(np.float64)
+    return bool(a @ b > SAME * np.sqrt((a @ a) * (b @ b)))
+
+
+def _folded(text: str) -> str:
+    bare = "".join(c for c in normalize("NFKD", text) if not combining(c))
+    return " ".join(bare.casefold().split())

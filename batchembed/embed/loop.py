@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from batchembed.embed.settle import Facts, Part, Verdict, judge
+from batchembed.embed.settle import Facts, Part, Verdict, judge, unasked
 from batchembed.errors import ActionNeededError, BatchembedError, NotFinishedError
 from batchembed.exchange import (
     Keys,
@@ -29,6 +29,7 @@ from batchembed.pacing import Pacer
 HARMLESS = "The quick brown fox jumps over the lazy dog."
 DRAIN_SECONDS = 8.0
 AHEAD = 2
+FOLDS_PROVEN = 6  # answers to texts alone: three pairs
 
 
 class Kept(Protocol):
@@ -58,7 +59,7 @@ class Feed(Protocol):
     """Requests in corpus order, some at a time."""
 
     def upcoming(self) -> Iterator[list[Request]]:
-        """Yield lists of requests; iterated in a thread."""
+        """Yield lists, also empty; iterated in a thread. A run's end waits while one is made."""
 
     def tighten(self, texts_per_request: int) -> None:
         """Make further requests no larger than this."""
@@ -77,7 +78,10 @@ class Rules:
 
 @dataclass(slots=True)
 class Loop:
-    """One run of the hot loop. `ending`: why it stops before its time, once that is known."""
+    """One run of the hot loop. `ending`: why it stops before its time, once that is known.
+
+    `folds`: how many texts proved that the server folds texts; -1: it mixed some up instead.
+    """
 
     provider: Provider
     pacer: Pacer
@@ -89,9 +93,11 @@ class Loop:
     rejects: int = 0
     dimensions: int | None = None
     cap: int | None = None
+    folds: int = 0
     harmless_passed: bool = False
     workers: list[asyncio.Task[None]] = field(default_factory=list)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
+    ahead: asyncio.Queue[Request | None] = field(default_factory=asyncio.Queue)
 
     def stop(self, why: BatchembedError) -> None:
         """Start nothing more; what is in flight may land. The first reason is the one kept."""
@@ -99,10 +105,15 @@ class Loop:
             self.ending = why
         self.opened.set()
         self.pacer.stop()
+        while not self.ahead.empty():  # nobody sends them any more; then there is room
+            self.ahead.get_nowait()
+        for _ in self.workers:  # those who wait for a request need not wait for the corpus
+            self.ahead.put_nowait(None)
 
     async def run(self, feed: Feed) -> None:
         """Settle every request of `feed`; returns early once there is an `ending`."""
         ahead: asyncio.Queue[Request | None] = asyncio.Queue(AHEAD * self.rules.concurrency)
+        self.ahead = ahead
         feeder = asyncio.create_task(self._feed(feed, ahead))
         self.workers = [
             asyncio.create_task(self._work(ahead, feed, pilot=number == 0))
@@ -134,8 +145,13 @@ class Loop:
     async def settle(self, request: Request, feed: Feed) -> None:
         """Bring every text of a request to a vector or a reject, or leave it for the next run."""
         waiting = [Part(piece) for piece in reversed(_pieces(request, self.cap))]
-        while waiting and (outcome := await self.attempt(waiting[-1].request)) is not None:
+        while waiting:
             part = waiting.pop()
+            if (held := unasked(part, self._facts())) is not None:
+                self._apply(held, feed)
+                continue
+            if (outcome := await self.attempt(part.request)) is None:
+                return
             verdict = judge(part, outcome, self._facts())
             self._apply(verdict, feed)
             if verdict.try_harmless:
@@ -172,6 +188,8 @@ class Loop:
         if verdict.failure is not None:
             self.listener.failed(*verdict.failure, self.pacer.held_for())
             self._mind_patience()
+        if verdict.folds is not None:
+            self.folds = self.folds + 1 if verdict.folds and self.folds >= 0 else -1
         if verdict.cap is not None:
             self.cap = min(verdict.cap, self.cap or verdict.cap)
             feed.tighten(verdict.cap)
@@ -220,8 +238,9 @@ class Loop:
             self._mind_patience()
 
     def _facts(self) -> Facts:
-        dimensions = self.rules.dimensions or self.dimensions
-        return Facts(self.answers, dimensions, self.rules.normalize, self.harmless_passed)
+        rules, folds = self.rules, self.folds >= FOLDS_PROVEN
+        dimensions = rules.dimensions or self.dimensions
+        return Facts(self.answers, dimensions, rules.normalize, self.harmless_passed, folds)
 
     async def _work(self, ahead: asyncio.Queue[Request | None], feed: Feed, *, pilot: bool) -> None:
         """Settle requests. The pilot goes alone until something was answered.
@@ -239,6 +258,8 @@ class Loop:
         upcoming, cancelled = feed.upcoming(), False
         try:
             while (some := await asyncio.to_thread(next, upcoming, None)) is not None:
+                if self.ending is not None:
+                    break
                 for request in some:
                     await ahead.put(request)
         except asyncio.CancelledError:

@@ -4,7 +4,9 @@ Theory of operation. A *part* is a request, or what is left of one. Its outcome 
 vectors to keep, rejects, and parts to ask (again). Environment failures (throttled, unavailable)
 cost no text anything. A refusal is halved down to the text at fault, so that one bad text of n
 costs about 2 log2(n) calls and its neighbours are paid once. An answer that cannot prove itself
-is asked again text by text, and what fails alone is rejected: never guessed.
+is asked again text by text, and what fails alone is rejected: never guessed. Different texts with
+one vector are such an answer; but once texts that differ in case or whitespace alone have proved
+that this server folds such texts, theirs are believed.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from batchembed.embed.answers import checked, sound, twins
+from batchembed.embed.answers import alike, checked, same, sound, twins
 from batchembed.errors import ActionNeededError, BatchembedError
 from batchembed.exchange import (
     Fatal,
@@ -41,7 +43,8 @@ class Part:
 
     `alone`: asked by itself because an earlier answer was doubtful. `failures`: how often it was
     unavailable while other requests were answered; `answers` is how many were at the last time,
-    `tries` how often it was unavailable at all.
+    `tries` how often it was unavailable at all. `held`: what it was answered before, together with
+    a text that differs little; it is paid for, and lost (asked again) when the run ends now.
     """
 
     request: Request
@@ -49,16 +52,21 @@ class Part:
     failures: int = 0
     answers: int = 0
     tries: int = 0
+    held: Vouched | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the run knows when it judges: answers so far, the dimension, whether texts pass."""
+    """What the run knows when it judges: answers so far, the dimension, whether texts pass.
+
+    `folds`: it is proven that the server gives one vector to texts that differ little.
+    """
 
     answers: int
     dimensions: int | None
     normalize: bool
     harmless_passed: bool
+    folds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +81,10 @@ class Vouched:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do. `again` is asked from its end; `cap` is a learnt limit of texts a request.
+    """What to do. `again` is asked from its end; `cap` is a limit of texts a request, as told.
 
     `try_harmless`: nothing else is answered, so find out first whether anything would be.
+    `folds`: a text alone has the vector that it shared before, or has another.
     """
 
     keep: Vouched | None = None
@@ -85,6 +94,12 @@ class Verdict:
     end: BatchembedError | None = None
     failure: tuple[str, str] | None = None
     try_harmless: bool = False
+    folds: bool | None = None
+
+
+def unasked(part: Part, facts: Facts) -> Verdict | None:
+    """Return what follows for `part` without asking: what was held is believed by now."""
+    return Verdict(keep=part.held) if part.held is not None and facts.folds else None
 
 
 def judge(part: Part, outcome: Outcome, facts: Facts) -> Verdict:  # noqa: PLR0911 - one each
@@ -118,13 +133,16 @@ def _answered(part: Part, response: Response, facts: Facts) -> Verdict:
         return Verdict(end=_other_dimensions(vectors.shape[1], facts.dimensions))
     distinct = not response.proven and not part.alone
     if not response.unusable and sound(vectors, distinct=distinct):
-        return Verdict(keep=_vouched(request, response, vectors))
+        return Verdict(keep=_vouched(request, response, vectors), folds=_folds(part, vectors))
     vectors, good = checked(vectors, normalize=facts.normalize)
     lost = np.zeros(len(request), np.bool_)
     lost[list(response.unusable)] = True
-    if distinct and len(request) > 1:
-        good &= ~twins(vectors)
     good &= ~lost
+    held = np.zeros(len(request), np.bool_)
+    if distinct and len(request) > 1:
+        good, held = _without_twins(request, vectors, good)
+        if facts.folds:
+            good, held = good | held, np.zeros_like(held)
     doubtful = np.flatnonzero(~good & ~lost).tolist()
     rejects = [
         Reject(request.keys[at].tobytes(), why, request_id=response.request_id)
@@ -137,9 +155,41 @@ def _answered(part: Part, response: Response, facts: Facts) -> Verdict:
     return Verdict(
         keep=_vouched(request, response, vectors, good) if good.any() else None,
         rejects=tuple(rejects),
-        again=tuple(Part(request.part(at, at + 1), alone=True) for at in reversed(doubtful)),
+        again=_alone(request, doubtful, _vouched(request, response, vectors), held),
         failure=("doubtful", "an answer did not prove itself") if doubtful else None,
+        folds=_folds(part, vectors) if good.any() else None,
     )
+
+
+def _without_twins(
+    request: Request, vectors: Vectors, good: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which are good and no twins, and which are good twins that the server may fold."""
+    double = twins(vectors)
+    if not double.any() or request.controls:  # one text with several controls is no folded one
+        return good & ~double, np.zeros_like(good)
+    return good & ~double, good & alike(vectors, request.texts, double)
+
+
+def _alone(
+    request: Request, doubtful: list[int], answer: Vouched, held: NDArray[np.bool_]
+) -> tuple[Part, ...]:
+    """Return a part for each of the `doubtful`, twins next to each other.
+
+    Only all twins together prove that a server folds: where it mixed up two texts, one of them
+    has its own vector.
+    """
+    parts = []
+    for at in sorted(doubtful, key=lambda at: answer.vectors[at].tobytes() if held[at] else b""):
+        keys, vectors = answer.keys[at : at + 1], answer.vectors[at : at + 1]
+        before = Vouched(keys, vectors, 0, answer.model_version) if held[at] else None
+        parts.append(Part(request.part(at, at + 1), alone=True, held=before))
+    return tuple(reversed(parts))
+
+
+def _folds(part: Part, vectors: Vectors) -> bool | None:
+    """Return whether a text that shared a vector has the same alone; None: it shared none."""
+    return None if part.held is None else same(vectors, part.held.vectors)
 
 
 def _vouched(
@@ -171,17 +221,20 @@ def _unavailable(part: Part, outcome: Unavailable, facts: Facts) -> Verdict:
 
 
 def _too_large(part: Part, outcome: TooLarge) -> Verdict:
-    """Cut to the cap that the server named, else halve; a text too large alone is rejected."""
+    """Cut to the cap that the server named, else halve; a text too large alone is rejected.
+
+    Only a named cap is learnt: halves may be down to one long text, and say nothing of others.
+    """
     size = len(part.request)
     failure = ("too_large", outcome.reason)
     if size == 1:
         rejects = _rejects(part.request, "too_long", outcome.reason)
         return Verdict(rejects=tuple(rejects), failure=failure)
-    cap = min(outcome.texts_per_request or size, -(-size // 2), size - 1)
-    if outcome.texts_per_request and outcome.texts_per_request < size:
-        cap = outcome.texts_per_request
-    starts = reversed(range(0, size, cap))
-    again = tuple(Part(part.request.part(at, min(at + cap, size))) for at in starts)
+    named = outcome.texts_per_request
+    cap = named if named and named < size else None
+    step = cap or -(-size // 2)
+    starts = reversed(range(0, size, step))
+    again = tuple(Part(part.request.part(at, min(at + step, size))) for at in starts)
     return Verdict(again=again, cap=cap, failure=failure)
 
 

@@ -117,13 +117,16 @@ class Ledger:
                 appender.close()
         self._raise_sync_error()
 
+    def holds_anything(self) -> bool:
+        """Return whether there is any segment."""
+        return bool(self._segment_names())
+
     def forget(self) -> None:
         """Delete the segments: all they hold is published."""
         for name in self._segment_names():
             self._store.delete(name)
 
     def _write(self, buffers: list[bytes | memoryview]) -> None:
-        self._raise_sync_error()
         with self._lock:
             if self._appender is None:
                 self._appender = self._store.append(self._next_name())
@@ -132,6 +135,7 @@ class Ledger:
             self._appender.write(*buffers)
         if not self._written.is_set():
             self._written.set()
+        self._raise_sync_error()  # after the write: what was answered is kept in any case
 
     def _sync_in_groups(self) -> None:
         while self._written.wait() and not self._stopping.is_set():

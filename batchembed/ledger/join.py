@@ -30,6 +30,7 @@ class Missing:
     sendable: int
     distinct: int
     paid: int
+    rejected: int = 0
 
     @property
     def to_send(self) -> int:
@@ -49,7 +50,7 @@ def missing(entries: Entries, corpus_keys: Iterable[Keys], *, scratch: Path | No
     `corpus_keys` are the keys of all rows in corpus order, in arrays of shape (n, 16); a row
     whose key is all zeros has no text that could be sent.
     """
-    distinct = paid = 0
+    distinct = paid = rejected = 0
     with Buckets(JOINED, scratch=scratch) as join:
         for keys, places in entries:
             _add(join, keys, np.where(places == NOWHERE, NOWHERE, ~places))
@@ -59,9 +60,10 @@ def missing(entries: Entries, corpus_keys: Iterable[Keys], *, scratch: Path | No
             first, has_entry, wanted = _groups(rows)
             distinct += int(wanted.sum())
             paid += int((wanted & has_entry).sum())
+            rejected += int((wanted & (first == NOWHERE)).sum())
             numbers = first[wanted & ~has_entry]
             np.bitwise_or.at(bits, numbers // 8, (1 << (numbers % 8)).astype(np.uint8))
-    return Missing(bits, total, sendable, distinct, paid)
+    return Missing(bits, total, sendable, distinct, paid, rejected)
 
 
 def locate(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-SOURCE_BITS = 48
+SOURCE_BITS = 40  # a file below 1 TB, and some 8 million files
 NOWHERE = -1
 OFFSET = (1 << SOURCE_BITS) - 1
 FAR = 2  # read at most so many times the bytes that are wanted

@@ -50,7 +50,7 @@ def _halved(vectors: Vectors) -> NDArray[np.float16]:
     if not np.isfinite(halves).all():
         raise ActionNeededError(
             f"a vector holds `{np.abs(vectors).max():g}`, and float16 ends at `65504`",
-            hint='write them as they are with `output.dtype = "float32"`, into another directory',
+            hint='write them as they are with `output.dtype = "float32"`: nothing is paid again',
         )
     return halves
 

@@ -27,10 +27,16 @@ from batchembed.publish.files import NEXT
 from batchembed.store import Store, sync_folder
 
 COMPARISONS = tuple(f"{SIMILARITY}/{kind}.arrow" for kind in ("top_k", "min_score", "dense"))
+KEEP = "keep-segments"
 
 
-def finish(store: Store, manifest: Manifest) -> None:
-    """Publish what is staged: from here on a crash is finished by `roll_forward`."""
+def finish(store: Store, manifest: Manifest, *, keep_segments: bool = False) -> None:
+    """Publish what is staged: from here on a crash is finished by `roll_forward`.
+
+    `keep_segments`: no parts are staged, so the checkpoint may hold what is not published yet.
+    """
+    if keep_segments:
+        store.put(f"{NEXT}/{KEEP}", b"")
     store.put(f"{NEXT}/{MANIFEST}", manifest.to_json())
     roll_forward(store)
 
@@ -41,7 +47,11 @@ def roll_forward(store: Store) -> bool:
         staged = store.read(f"{NEXT}/{MANIFEST}")
     except FileNotFoundError:
         return False
-    told = orjson.loads(staged)
+    try:
+        told = orjson.loads(staged)
+    except orjson.JSONDecodeError:  # damaged: what was staged is made again
+        store.delete(NEXT)
+        return False
     wanted = {note["name"] for note in (*told["parts"], *told["similarity"])}
     if told["rejects"]:
         wanted.add(REJECTS)
@@ -50,13 +60,15 @@ def roll_forward(store: Store) -> bool:
     for folder in (EMBEDDINGS, SIMILARITY, "."):
         for name in store.names(f"{NEXT}/{folder}"):
             final = str(PurePosixPath(name).relative_to(NEXT))
-            if final != MANIFEST:
+            if final not in (MANIFEST, KEEP):
                 store.rename(name, final)
     for name in (*filter(is_part, store.names(EMBEDDINGS)), *COMPARISONS, REJECTS):
         if name not in wanted:
             store.delete(name)
-    store.put(VOUCHER, staged)
     store.put(MANIFEST, staged)
-    Ledger(store).forget()
+    if not store.path(f"{NEXT}/{KEEP}").is_file():
+        Ledger(store).forget()
+    store.put(VOUCHER, staged)
+    store.delete(f"{NEXT}/{MANIFEST}")  # first: what is left of the folder then means nothing
     store.delete(NEXT)
     return True

@@ -14,7 +14,7 @@ INDEX_HOSTS = re.compile(
     "|".join(
         re.escape(".".join(parts))
         for parts in [
-            ("pypi", "org"), ("pypi", "python", "org"), ("pythonhosted", "org"),
+            ("pypi", "org"), ("pypi", "python", "org"), ("python" + "hosted", "org"),
             ("anaconda", "org"), ("pkg", "dev"), ("jfrog", "io"), ("pypi", "nvidia", "com"),
             ("download", "pytorch", "org"),
         ]
@@ -97,7 +97,7 @@ def test_no_file_holds_a_key():
     ("pattern", "line"),
     [
         (INDEX_HOSTS, "url = https://" + "pypi" + ".org/simple"),
-        (INDEX_HOSTS, "https://files." + "pythonhosted" + ".org/packages/x"),
+        (INDEX_HOSTS, "https://files.python" + "hosted" + ".org/packages/x"),
         (INDEX_HOSTS, "--extra-" + "index-url https://example.com"),
         (INDEX_HOSTS, "https://company.example/" + "artifactory" + "/api"),
         (THIS_MACHINE, 'path = "' + "/tmp" + '/x"'),

@@ -28,7 +28,7 @@ from batchembed.parts import (
 from batchembed.preparing import Run, identity, over_tolerance
 from batchembed.similarity import SimilaritySettings, compare
 from batchembed.spec import Spec
-from batchembed.store import Store
+from batchembed.store import NEXT, Store
 from batchembed.survey import REASONS, Survey
 from batchembed.version import VERSION
 
@@ -130,7 +130,7 @@ def compare_as_asked(run: Run, draft: Manifest, folder: Path) -> Manifest:
         wanted.top_k, wanted.min_score, wanted.dense, wanted.metric, wanted.dtype, wanted.force
     )
     name = f"{SIMILARITY}/{settings.kind}.arrow"
-    with run.store.create(f"{publish.NEXT}/{name}") as writer:
+    with run.store.create(f"{NEXT}/{name}") as writer:
         compared = compare(left, right, settings, write=writer)
         writer.commit()
     note = FileNote(name, compared.left_rows, writer.size, writer.sha256)
@@ -144,7 +144,7 @@ def only_compare(run: Run, manifest: Manifest) -> Summary:
     summary.reused = summary.distinct
     summary.rejected, summary.reasons = manifest.counts["rejected"], manifest.reasons
     if not directory.is_compared(run.store, manifest, _wanted(run.job)):
-        run.store.delete(publish.NEXT)
+        run.store.delete(NEXT)
         directory.keep_job(run.store, run.job.to_toml())
         manifest = compare_as_asked(
             run, replace(manifest, similarity=(), compared=None), run.store.root
@@ -158,7 +158,7 @@ def refuse_rejects(
 ) -> ActionNeededError:
     """Return how a run with too many rejects ends; rejects.arrow is left to look at."""
     if before is None and staged.rejects is not None:
-        run.store.rename(f"{publish.NEXT}/{REJECTS}", REJECTS)
+        run.store.rename(f"{NEXT}/{REJECTS}", REJECTS)
     return over_tolerance(staged.reasons, most)
 
 

@@ -28,14 +28,11 @@ from batchembed.parts import (
     whole_parts,
 )
 from batchembed.spec import Spec
-from batchembed.store import TEMPORARY, Store
+from batchembed.store import CHECKPOINT, NEXT, SCRATCH, TEMPORARY, Store
 from batchembed.version import VERSION
 
-CHECKPOINT = "checkpoint"
 IDENTITY = "checkpoint/run.json"
 PROGRESS = "checkpoint/progress.json"
-SCRATCH = "checkpoint/scratch"
-NEXT = "checkpoint/next"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +80,14 @@ def is_run(store: Store) -> bool:
     return any(store.path(name).is_file() for name in (IDENTITY, MANIFEST))
 
 
-def claim(store: Store, identity: Identity, clock: Clock) -> Manifest | None:
-    """Make `store` this job's run directory, or find that it is; return its last manifest.
+def check_spec(
+    store: Store, identity: Identity, manifest: Manifest | None
+) -> Mapping[str, Any] | None:
+    """Return the identity that the directory has, None if none; `manifest` is its last one.
 
-    Raises JobError for a folder of something else, SpecChangedError when its vectors are of
-    another spec.
+    Raises SpecChangedError when it holds vectors of another spec than `identity`.
     """
-    manifest = read_manifest(store) or read_voucher(store)
     known = manifest.identity if manifest else _read_identity(store)
-    if known is None:
-        _refuse_foreign(store)
     lines = identity.differences(known) if known else []
     if manifest is None:  # the checkpoint holds float32, whatever the output will be
         lines = [line for line in lines if not line.startswith("output.dtype")]
@@ -101,6 +96,19 @@ def claim(store: Store, identity: Identity, clock: Clock) -> Manifest | None:
             f"`{store.root}` holds vectors of another spec:\n  " + "\n  ".join(lines),
             hint="give another directory with --out, or take the change back",
         )
+    return known
+
+
+def claim(store: Store, identity: Identity, clock: Clock) -> Manifest | None:
+    """Make `store` this job's run directory, or find that it is; return its last manifest.
+
+    Raises JobError for a folder of something else, SpecChangedError when its vectors are of
+    another spec.
+    """
+    manifest = read_manifest(store) or read_voucher(store)
+    known = check_spec(store, identity, manifest)
+    if known is None:
+        _refuse_foreign(store)
     if manifest is None and known != (told := identity.told()):
         made = {"format": FORMAT, "batchembed": VERSION}
         made["made"] = clock.now().isoformat(timespec="seconds")

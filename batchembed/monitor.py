@@ -22,7 +22,7 @@ class Summary:
     """What a run came to. `seconds` are of this execution, the bill of all in this directory.
 
     `to_send` and `sent` count texts of this execution; `reused` texts were paid for before;
-    `duplicates` share the vector of an equal text. `failures` counts attempts by kind.
+    `failures` counts attempts by kind, `reasons` rejected rows.
     """
 
     path: str = ""
@@ -45,11 +45,6 @@ class Summary:
     seconds: float = 0.0
     waited: float = 0.0
     exit_code: int = 0
-
-    @property
-    def rate(self) -> float:
-        """Texts a second, from the first answer on."""
-        return self.sent / self.seconds if self.seconds else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

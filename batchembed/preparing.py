@@ -9,14 +9,14 @@ from pathlib import Path
 from batchembed import providers
 from batchembed.clock import Clock
 from batchembed.corpus import Corpus
-from batchembed.directory import SCRATCH, Identity
+from batchembed.directory import Identity
 from batchembed.errors import ActionNeededError, CorpusError, JobError
 from batchembed.job import Job, RoleColumn, secret
 from batchembed.ledger import Ledger, Missing
 from batchembed.monitor import Monitor, Summary
 from batchembed.parts import FileNote, read_manifest
 from batchembed.spec import Keyer, Spec
-from batchembed.store import Store
+from batchembed.store import SCRATCH, Store
 from batchembed.survey import Reading, Survey
 
 

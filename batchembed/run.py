@@ -10,7 +10,6 @@ from pathlib import Path
 
 from batchembed import completing, corpus, directory, preparing, publish
 from batchembed.clock import Clock, SystemClock
-from batchembed.directory import SCRATCH
 from batchembed.embed import disk_error
 from batchembed.engines import local
 from batchembed.errors import BatchembedError, CorpusError, NotFinishedError
@@ -21,7 +20,7 @@ from batchembed.monitor import Monitor, Summary
 from batchembed.packing import Packer
 from batchembed.preparing import Run
 from batchembed.spec import Spec
-from batchembed.store import Hold, Store
+from batchembed.store import NEXT, SCRATCH, Hold, Store
 from batchembed.survey import CorpusFeed
 
 
@@ -97,7 +96,7 @@ def _story(run: Run) -> Summary:
     if staged.rejected > most:
         raise completing.refuse_rejects(run, staged, most, before=manifest)
     draft = completing.manifest_of(run, spec, told, ledger, staged=staged, before=manifest)
-    draft = completing.compare_as_asked(run, draft, run.store.path(publish.NEXT))
+    draft = completing.compare_as_asked(run, draft, run.store.path(NEXT))
     publish.finish(run.store, draft)
     return completing.complete(run, draft)
 

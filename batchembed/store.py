@@ -24,6 +24,9 @@ import orjson
 from batchembed.errors import NotFinishedError, RunHeldError, UsageError
 
 TEMPORARY = ".tmp-"
+CHECKPOINT = "checkpoint"
+SCRATCH = f"{CHECKPOINT}/scratch"
+NEXT = f"{CHECKPOINT}/next"
 A_LOOK = 0.05  # seconds: `status` has the lock for less, to see whether it is free
 HASH_ASIDE = 1 << 18
 SYNC_DATA = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync

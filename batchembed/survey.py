@@ -50,7 +50,6 @@ class Survey:
         self._reasons = folder / "reasons"
         self._keyer: Keyer | None = None
         self.total = 0
-        self.characters = 0
         self.unsendable: dict[str, int] = {}
 
     def take(
@@ -108,7 +107,6 @@ class Survey:
 
     def _count(self, rows: Rows, reasons: NDArray[np.uint8]) -> None:
         self.total += len(rows.texts)
-        self.characters += sum(map(len, filter(None, rows.texts)))
         for number in np.unique(reasons[reasons > 0]).tolist():
             name = REASONS[number]
             self.unsendable[name] = self.unsendable.get(name, 0) + int((reasons == number).sum())

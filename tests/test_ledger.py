@@ -537,7 +537,7 @@ def test_published_halves_and_new_singles_are_read_alike(tmp_path, store):
 def test_the_public_names_are_these():
     """What others may use of the ledger."""
     assert sorted(package.__all__) == sorted(
-        ["FOLDER", "NOWHERE", "Bill", "Ledger", "Missing", "Published", "Reader", "Source"]
+        ["NOWHERE", "Bill", "Ledger", "Missing", "Published", "Reader", "Source"]
     )
 
 

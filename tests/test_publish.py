@@ -28,7 +28,7 @@ from batchembed.parts import (
 from batchembed.publish import files as publish_files
 from batchembed.publish import finishing
 from batchembed.spec import unsendable
-from batchembed.store import Store
+from batchembed.store import NEXT, Store
 from batchembed.survey import REASONS
 
 REFUSED = "a text that is refused"
@@ -507,7 +507,7 @@ def test_a_publication_without_the_redo_log_is_seen(tmp_path, monkeypatch):
     """The control: renaming at once, with no staged manifest, loses vectors in a crash."""
 
     def careless(store, made):
-        for name in store.names(f"{publish.NEXT}/embeddings"):
+        for name in store.names(f"{NEXT}/embeddings"):
             store.delete(name.removeprefix("checkpoint/next/"))
             store.rename(name, name.removeprefix("checkpoint/next/"))
         store.put(MANIFEST, made.to_json())
@@ -530,7 +530,7 @@ def test_nothing_staged_is_nothing_to_do(tmp_path):
     """A start after a crash during staging begins the staging anew."""
     run, corpus = prepared(tmp_path, grown=False)
     assert publish.roll_forward(run.store) is False
-    run.store.put(f"{publish.NEXT}/embeddings/part-00007.arrow", b"half")
+    run.store.put(f"{NEXT}/embeddings/part-00007.arrow", b"half")
     assert publish.roll_forward(run.store) is False
     run.publish(corpus)
     assert run.wrong(corpus) == []

@@ -12,7 +12,7 @@ import orjson
 from batchembed import directory
 from batchembed.errors import UsageError
 from batchembed.parts import Manifest, read_manifest
-from batchembed.store import Store
+from batchembed.store import CHECKPOINT, Store
 
 
 def status(path: Path | str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _progress(store: Store) -> dict[str, Any]:
 
 def _is_growing(store: Store, manifest: Manifest, progress: dict[str, Any]) -> bool:
     """Return whether a run began after the one that the manifest tells of, and did not end."""
-    if any(name.endswith(".segment") for name in store.names(directory.CHECKPOINT)):
+    if any(name.endswith(".segment") for name in store.names(CHECKPOINT)):
         return True
     # both are UTC to the second, so that their order is that of their letters
     return progress.get("state") != "complete" and str(progress.get("at", "")) > manifest.finished

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from batchembed import corpus, directory, providers
 from batchembed.engines import local
-from batchembed.errors import SpecChangedError
 from batchembed.job import Job
 from batchembed.monitor import Monitor
 from batchembed.packing import Packer
-from batchembed.parts import Manifest, read_manifest, read_voucher
+from batchembed.parts import read_manifest, read_voucher
 from batchembed.plan import Plan, count, space, time_under
 from batchembed.preparing import checked_spec, identity, reading
-from batchembed.spec import Keyer, Spec
+from batchembed.spec import Keyer
 from batchembed.store import Store, free_bytes
 from batchembed.survey import CorpusFeed, Survey
 
@@ -32,7 +27,7 @@ def plan(job: Job, monitor: Monitor | None = None) -> Plan:
     spec = checked_spec(job)
     store = Store(Path(job.output.path))
     manifest = read_manifest(store) or read_voucher(store)
-    _check_identity(job, spec, store, manifest)
+    directory.check_spec(store, identity(job, spec), manifest)
     found = Plan(provider=spec.provider, model=spec.name, disk_free=free_bytes(store.root))
     with tempfile.TemporaryDirectory(prefix="batchembed-") as folder:
         scratch = Path(folder)
@@ -55,26 +50,3 @@ def plan(job: Job, monitor: Monitor | None = None) -> Plan:
     found.cost = 0.0 if spec.provider == "local" else None
     monitor.close("planned", 0)
     return found
-
-
-def _check_identity(job: Job, spec: Spec, store: Store, manifest: Manifest | None) -> None:
-    known = manifest.identity if manifest else _begun(store)
-    lines = identity(job, spec).differences(known) if known else []
-    if manifest is None:  # the checkpoint holds float32, whatever the output will be
-        lines = [line for line in lines if not line.startswith("output.dtype")]
-    if lines:
-        raise SpecChangedError(
-            f"`{store.root}` holds vectors of another spec:\n  " + "\n  ".join(lines),
-            hint="give another directory with --out, or take the change back",
-        )
-
-
-def _begun(store: Store) -> Mapping[str, Any] | None:
-    """Return the identity of a run without a manifest, None where it has kept nothing yet."""
-    if not any(name.endswith(".segment") for name in store.names(directory.CHECKPOINT)):
-        return None
-    try:
-        told = orjson.loads(store.read(directory.IDENTITY))
-    except (FileNotFoundError, orjson.JSONDecodeError):
-        return None
-    return told if isinstance(told, dict) and "spec" in told else None

@@ -29,9 +29,8 @@ from batchembed.ledger.join import Missing
 from batchembed.ledger.places import NOWHERE, SOURCE_BITS, Source
 from batchembed.segments import REJECTS, Damage, Frame, read_frames, rejects_frame, vectors_frame
 from batchembed.spec import KEY_BYTES
-from batchembed.store import Appender, Store
+from batchembed.store import CHECKPOINT, Appender, Store
 
-FOLDER = "checkpoint"
 SYNC_SECONDS = 1.0
 KEYS_AT_ONCE = 8192
 
@@ -207,13 +206,13 @@ class Ledger:
         return join.locate(self.entries(), corpus_keys, total, scratch=scratch)
 
     def _segment_names(self) -> list[str]:
-        found = self._store.names(FOLDER)
+        found = self._store.names(CHECKPOINT)
         return [n for n in found if re.fullmatch(r"\d+\.segment", Path(n).name)]
 
     def _next_name(self) -> str:
         names = self._segment_names()
         last = int(Path(names[-1]).stem) if names else 0
-        return f"{FOLDER}/{last + 1:06d}.segment"
+        return f"{CHECKPOINT}/{last + 1:06d}.segment"
 
 
 def _together(frames: Iterator[Frame], width: int) -> Iterator[tuple[Keys, NDArray[np.int64]]]:

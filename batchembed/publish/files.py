@@ -11,9 +11,8 @@ import pyarrow as pa
 from batchembed.exchange import Reject
 from batchembed.parts import KEY, REJECTS, FileNote, part_name
 from batchembed.spec import KEY_BYTES
-from batchembed.store import Store, Writer
+from batchembed.store import NEXT, Store, Writer
 
-NEXT = "checkpoint/next"
 PART_BYTES = 256 << 20
 
 

@@ -23,8 +23,7 @@ from batchembed.parts import (
     Manifest,
     is_part,
 )
-from batchembed.publish.files import NEXT
-from batchembed.store import Store, sync_folder
+from batchembed.store import NEXT, Store, sync_folder
 
 COMPARISONS = tuple(f"{SIMILARITY}/{kind}.arrow" for kind in ("top_k", "min_score", "dense"))
 KEEP = "keep-segments"

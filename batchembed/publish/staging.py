@@ -15,10 +15,9 @@ from batchembed.errors import CorpusError, NotFinishedError
 from batchembed.exchange import Keys, Reject, Vectors
 from batchembed.ledger import NOWHERE, Ledger, Reader
 from batchembed.parts import FileNote, part_batch, part_schema
-from batchembed.publish.files import NEXT, PartFiles, RejectFile
-from batchembed.store import Store
+from batchembed.publish.files import PartFiles, RejectFile
+from batchembed.store import NEXT, SCRATCH, Store
 
-SCRATCH = "checkpoint/scratch"
 VECTOR_BYTES = 8 << 20
 
 Heard: TypeAlias = Callable[[int], None]

@@ -1,0 +1,38 @@
+"""The commands: each parses, calls, prints, and leaves with the exit code that the errors name."""
+
+from __future__ import annotations
+
+import click
+
+from batchembed.cli import looking, running
+from batchembed.version import VERSION
+
+__all__ = ["main"]
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+COMMANDS = (
+    running.run,
+    running.embed,
+    running.plan,
+    running.status,
+    looking.verify,
+    looking.similarity,
+    looking.search,
+    looking.providers,
+)
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(VERSION, prog_name="batchembed")
+def main() -> None:
+    """Embed large corpora: paced, checkpointed, resumable; the same table back, with vectors.
+
+    \b
+    Start here:
+      batchembed embed articles.csv --text text --out runs/articles
+      batchembed search runs/articles "how do planets form"
+    """
+
+
+for command in COMMANDS:
+    main.add_command(command)

@@ -1,0 +1,96 @@
+"""The commands that look at what there is: runs that are complete, and the providers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batchembed.cli.frame import answer, as_json, leaves, monitor_for
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "--sample", metavar="N", type=click.IntRange(0), default=0, help="Embed N rows again."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Which rows.")
+@as_json
+@leaves
+def verify(run_directory: Path, sample: int, seed: int, as_json: bool) -> None:
+    """Re-read a complete run and name what is not as promised (exit code 1).
+
+    \b
+    Example: batchembed verify runs/articles --sample 50
+    """
+    from batchembed import api
+    from batchembed.words import verify_words
+
+    found = api.verify(run_directory, sample=sample, seed=seed)
+    answer(found, verify_words(found), as_json=as_json)
+    if found.problems:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("left", type=click.Path(path_type=Path))
+@click.argument("right", type=click.Path(path_type=Path), required=False)
+@click.option("--out", metavar="FILE", required=True, type=click.Path(path_type=Path))
+@click.option("--top-k", type=click.IntRange(1), metavar="K", help="The K nearest of each row.")
+@click.option("--min-score", type=float, metavar="S", help="All pairs that score at least S.")
+@click.option("--dense", is_flag=True, help="Every score.")
+@click.option("--metric", type=click.Choice(["cosine", "dot"]), default="cosine", show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
+@click.option("--force", is_flag=True, help="Also compare queries with queries, also over 10 GB.")
+@as_json
+@leaves
+def similarity(left: Path, right: Path | None, out: Path, as_json: bool, **told: Any) -> None:
+    """Score the pairs within LEFT, or of LEFT (queries) against RIGHT (documents).
+
+    \b
+    Example: batchembed similarity runs/queries runs/documents --top-k 10 --out nearest.arrow
+    """
+    from batchembed import api
+    from batchembed.similarity import SimilaritySettings
+    from batchembed.words import compared_words
+
+    settings = SimilaritySettings(**told)
+    found = api.similarity(left, right, out, settings, monitor=monitor_for(quiet=as_json))
+    answer(found, compared_words(found, out), as_json=as_json)
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("text")
+@click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, metavar="K")
+@as_json
+@leaves
+def search(run_directory: Path, text: str, top_k: int, as_json: bool) -> None:
+    """Print the rows of RUN that are nearest to TEXT.
+
+    \b
+    Example: batchembed search runs/articles "how do planets form" --top-k 3
+    """
+    from batchembed import api
+    from batchembed.words import hit_words
+
+    hits = api.search(run_directory, text, top_k)
+    answer(hits, hit_words(hits), as_json=as_json)
+
+
+@click.command()
+@as_json
+@leaves
+def providers(as_json: bool) -> None:
+    """List the providers: models, limits, and the environment variable of the key.
+
+    \b
+    Example: batchembed providers
+    """
+    from batchembed.providers import known
+    from batchembed.words import provider_words
+
+    found = known()
+    answer(found, provider_words(found), as_json=as_json)

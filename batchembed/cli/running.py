@@ -1,0 +1,147 @@
+"""The commands that run a job, plan one, and say how far a run is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import click
+
+from batchembed.cli.frame import (
+    answer,
+    as_json,
+    leave,
+    leaves,
+    monitor_for,
+    quiet,
+    settings_option,
+)
+from batchembed.errors import BatchembedError
+
+if TYPE_CHECKING:
+    from batchembed.job import Job
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@click.command()
+@click.argument("job_file", metavar="JOB.toml", type=click.Path(dir_okay=False))
+@settings_option
+@click.option("--out", metavar="RUN", help="The run directory, instead of the job file's.")
+@as_json
+@quiet
+@leaves
+def run(
+    job_file: str, overrides: tuple[str, ...], out: str | None, as_json: bool, quiet: bool
+) -> None:
+    """Run a job file, or continue it: the same command again is the resume.
+
+    \b
+    Example: batchembed run jobs/quickstart.toml --set limits.requests_per_minute=600
+    """
+    from batchembed.job import load
+
+    _run(load(job_file, overrides=overrides, out=out), as_json=as_json, quiet=quiet)
+
+
+def corpus_options(function: Callable[P, R]) -> Callable[P, R]:
+    """Add the options by which a corpus is described without a job file."""
+    options = [
+        click.option("--text", metavar="COL", help="The column to embed."),
+        click.option("--template", metavar="T", help='Columns as one text: "{title}\\n\\n{body}".'),
+        click.option("--id", "id_", metavar="COL", help="The column that names a row."),
+        click.option("--provider", metavar="P", default="local", show_default=True),
+        click.option("--model", metavar="M", help="The provider's default if not given."),
+        click.option("--representation", type=click.Choice(["symmetric", "document", "query"])),
+        click.option("--dimensions", type=int, metavar="N", help="Shorter vectors."),
+        click.option("--base-url", metavar="URL", help="Where the API is: a server of your own."),
+        settings_option,
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.command()
+@click.argument("corpus", nargs=-1, required=True)
+@click.option("--out", metavar="RUN", required=True, help="The run directory.")
+@corpus_options
+@as_json
+@quiet
+@leaves
+def embed(corpus: tuple[str, ...], out: str, as_json: bool, quiet: bool, **told: Any) -> None:
+    """Embed CORPUS (files, folders, globs) without a job file; RUN/job.toml keeps what was run.
+
+    \b
+    Example: batchembed embed articles.csv --text text --id id --out runs/articles
+    """
+    from batchembed.job import job_of
+
+    _run(job_of(corpus, out, told), as_json=as_json, quiet=quiet)
+
+
+@click.command()
+@click.argument("corpus", nargs=-1, required=True, metavar="JOB.toml | CORPUS...")
+@click.option("--out", metavar="RUN", help="The run directory, to see what is paid for there.")
+@corpus_options
+@as_json
+@leaves
+def plan(corpus: tuple[str, ...], out: str | None, as_json: bool, **told: Any) -> None:
+    """Say what a run would send and take. Sends nothing.
+
+    \b
+    Example: batchembed plan jobs/quickstart.toml
+    """
+    from batchembed import api
+    from batchembed.job import job_of, load
+    from batchembed.words import plan_words
+
+    if len(corpus) == 1 and corpus[0].endswith(".toml"):
+        job = load(corpus[0], overrides=told["overrides"], out=out)
+    else:
+        job = job_of(corpus, out or "runs/plan", told)
+    found = api.plan(job, monitor_for(quiet=as_json))
+    answer(found, plan_words(found), as_json=as_json)
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--watch", is_flag=True, help="Look again every 2 seconds until the run ends.")
+@as_json
+@leaves
+def status(run_directory: Path, watch: bool, as_json: bool) -> None:
+    """Say how far a run is, from another terminal.
+
+    \b
+    Example: batchembed status runs/articles --watch
+    """
+    from batchembed import api
+    from batchembed.words import status_words
+
+    while True:
+        found = api.status(run_directory)
+        answer(found, status_words(found), as_json=as_json)
+        if not (watch and found["state"] == "running"):
+            return
+        time.sleep(2)
+
+
+def _run(job: Job, *, as_json: bool, quiet: bool) -> None:
+    from batchembed.api import glance
+    from batchembed.run import run as run_job
+    from batchembed.words import run_words
+
+    monitor = monitor_for(quiet=quiet)
+    try:
+        summary = run_job(job, monitor)
+    except BatchembedError as error:
+        monitor.keep = None  # the directory may be another run's by now
+        failed = monitor.close("stopped", error.exit_code)
+        leave(error, as_json=as_json, **failed.to_dict())
+    if as_json or not quiet:
+        answer(summary, run_words(summary, glance(summary.path)), as_json=as_json)
+    sys.exit(summary.exit_code)

@@ -1,0 +1,17 @@
+"""What commands say to people about what they found."""
+
+from batchembed.words.looking import compared_words, hit_words, provider_words, verify_words
+from batchembed.words.plain import json_words, mistake
+from batchembed.words.running import plan_words, run_words, status_words
+
+__all__ = [
+    "compared_words",
+    "hit_words",
+    "json_words",
+    "mistake",
+    "plan_words",
+    "provider_words",
+    "run_words",
+    "status_words",
+    "verify_words",
+]

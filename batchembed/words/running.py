@@ -1,0 +1,98 @@
+"""What the commands say that run a job, plan one, and tell how far a run is."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from batchembed.words.plain import counted, cut, row, size, span
+
+if TYPE_CHECKING:
+    from batchembed.api import Glance
+    from batchembed.monitor import Summary
+    from batchembed.plan import Plan
+
+HALF = 36
+
+
+def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
+    """Return what a run came to, with a few rows and their nearest to look at."""
+    s = summary
+    done = f"{s.rows:,} rows, {s.distinct:,} different texts: {s.sent:,} embedded"
+    lines = [
+        f"{done}, {s.reused:,} already paid for, {s.rejected:,} rejected, in {s.seconds:.1f} s",
+        row(
+            "vectors",
+            f"{s.path}/embeddings/  {counted(s.parts, 'part')}, {s.dimensions} dimensions",
+        ),
+    ]
+    lines += [row("similarity", f"{s.path}/{name}") for name in s.similarity]
+    for number, near in enumerate(glances):
+        told = f"{near.score:.2f}  {cut(near.left, HALF)}  ~  {cut(near.right, HALF)}"
+        lines.append(row("" if number else "nearest", told))
+    if s.rejected:
+        why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(s.reasons.items()))
+        lines.append(row("rejects", f"{s.path}/rejects.arrow  {why}"))
+    cost = "free" if s.cost == 0 else "cost unknown" if s.cost is None else f"{s.cost:.4f}"
+    lines.append(row("paid", f"{counted(s.requests, 'request')}, {s.tokens:,} tokens, {cost}"))
+    if s.failures:
+        told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(s.failures.items()))
+        lines.append(row("tried again", told))
+    lines.append(row("next", f'batchembed search {shlex.quote(s.path)} "…"'))
+    return "\n".join(lines)
+
+
+def plan_words(plan: Plan) -> str:
+    """Return what a run would send and take."""
+    p = plan
+    lines = [
+        f"{p.provider}, {p.model}; nothing was sent",
+        row("rows", f"{p.rows:,}, {p.distinct:,} different texts, {p.duplicates:,} duplicates"),
+    ]
+    if p.unsendable:
+        told = ", ".join(f"{count:,} {why}" for why, count in sorted(p.unsendable.items()))
+        lines.append(row("rejects", f"{told} (no text to embed)"))
+    if p.excess:
+        told = f"{p.excess:,} more than `limits.max_rejects` allows: a run would send nothing"
+        lines.append(row("", told))
+    low, likely, high = p.tokens
+    lines += [
+        row("paid for", f"{p.paid:,}"),
+        row("to send", f"{counted(p.to_send, 'text')} in {counted(p.requests, 'request')}"),
+        row("tokens", f"about {likely:,} ({low:,} to {high:,}), estimated from bytes"),
+        row("longest", f"{p.longest:,} characters"),
+    ]
+    if p.seconds is not None:
+        lines.append(row("time", f"at least {span(p.seconds)}, bound by {p.bound_by}"))
+    else:
+        lines.append(row("time", "no limit is known that would bind"))
+    lines.append(row("cost", "free" if p.cost == 0 else "unknown: no price is known"))
+    if p.disk is not None:
+        lines.append(row("disk", f"{size(p.disk)} of {size(p.disk_free)} free"))
+    return "\n".join(lines)
+
+
+def status_words(status: dict[str, Any]) -> str:
+    """Return how far a run is."""
+    if status["state"] == "complete":
+        counts, bill = status["counts"], status["bill"]
+        return "\n".join(
+            [
+                f"{status['path']}: complete since {status['finished']}",
+                row("rows", f"{counts['rows']:,}, {counts['rejected']:,} rejected"),
+                row(
+                    "vectors",
+                    f"{status['dimensions']} dimensions in {counted(status['parts'], 'part')}",
+                ),
+                row("paid", f"{bill['requests']:,} requests, {bill['tokens']:,} tokens"),
+            ]
+        )
+    progress = status["progress"]
+    lines = [f"{status['path']}: {status['state']}"]
+    if progress:
+        lines.append(row("progress", progress.get("line", "")))
+        lines.append(row("seen", progress.get("at", "")))
+    if status["state"] == "stopped":
+        lines.append(row("next", "run the same command again to continue"))
+    return "\n".join(lines)

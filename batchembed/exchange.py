@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,14 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Inquiry:
+    """What a server is asked about itself before a run; `most` bounds the answer, in bytes."""
+
+    call: Call
+    most: int = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """The server answered: one vector per text, in the order of the request.
 
@@ -154,6 +162,21 @@ class Fatal:
     hint: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a server said of itself, on top of what was known: `limits`, also larger ones.
+
+    `model` and `version` are "" where it did not say; `notes` are lines for people; `end` is why
+    a run could not have what the job asks for.
+    """
+
+    limits: Limits
+    model: str = ""
+    version: str = ""
+    notes: tuple[str, ...] = ()
+    end: Fatal | None = None
+
+
 Outcome: TypeAlias = Response | Throttled | Unavailable | TooLarge | Refused | Malformed | Fatal
 
 
@@ -166,6 +189,9 @@ class Provider(Protocol):
 
     async def attempt(self, request: Request) -> Outcome:
         """Send the request once and say what came of it."""
+
+    async def about(self) -> About:
+        """Ask the server about itself, if it can be asked; what is not answered stays as it was."""
 
     async def close(self) -> None:
         """Release connections; the provider is not used afterwards."""
@@ -185,6 +211,25 @@ class Dialect(Protocol):
         self, request: Request, *, status: int, headers: Mapping[str, str], body: bytes
     ) -> Outcome:
         """Return what the answer means. `headers` has lower-case names. Never raises."""
+
+
+@runtime_checkable
+class Inquirer(Protocol):
+    """What a dialect may have besides: questions to the server about itself. Pure as well."""
+
+    def inquiries(self) -> Sequence[Inquiry]:
+        """Return what to ask before a run; each is sent once and tried again by nobody."""
+
+    def learn(
+        self,
+        known: About,
+        inquiry: Inquiry,
+        *,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+    ) -> About:
+        """Return what is known with this answer; `known` itself where it says nothing of use."""
 
 
 @dataclass(frozen=True, slots=True)

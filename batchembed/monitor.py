@@ -22,7 +22,7 @@ class Summary:
     """What a run came to. `seconds` are of this execution, the bill of all in this directory.
 
     `to_send` and `sent` count texts of this execution; `reused` texts were paid for before;
-    `failures` counts attempts by kind, `reasons` rejected rows.
+    `failures` counts attempts by kind, `reasons` rejected rows; `server` is what it said it runs.
     """
 
     path: str = ""
@@ -45,6 +45,7 @@ class Summary:
     seconds: float = 0.0
     waited: float = 0.0
     exit_code: int = 0
+    server: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

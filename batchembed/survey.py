@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from batchembed.controls import Pattern, check, find
 from batchembed.corpus import Corpus, Rows
 from batchembed.errors import CorpusError
-from batchembed.exchange import Control, Keys, Request, Role
+from batchembed.exchange import Control, Keys, Limits, Request, Role
 from batchembed.ledger import Missing
 from batchembed.packing import Batch, Packer
 from batchembed.spec import KEY_BYTES, Keyer, unsendable
@@ -134,6 +134,10 @@ class CorpusFeed:
             wanted = np.flatnonzero(self._missing.mask(rows.first, stop))
             yield list(self._packer.add(self._batch(rows, wanted))) if len(wanted) else []
         yield list(self._packer.flush())
+
+    def fit(self, limits: Limits) -> None:
+        """Make requests within `limits`; before any is made."""
+        self._packer.limits = limits
 
     def tighten(self, texts_per_request: int) -> None:
         """Make further requests no larger than this."""

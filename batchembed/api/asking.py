@@ -56,6 +56,7 @@ def embed_texts(
         monitor=Monitor("quiet"),
         clock=SystemClock(),
         most_rejects=len(asked),
+        ask_about=False,  # every request is of one text: there is nothing to fit
     )
     requests = [_request(number, one) for number, one in enumerate(asked)]
     local.embed(_hurried(job), local.Few(requests), plant)

@@ -13,6 +13,7 @@ from batchembed.embed.settle import Facts, Part, Verdict, judge, unasked
 from batchembed.errors import ActionNeededError, BatchembedError, NotFinishedError
 from batchembed.exchange import (
     Keys,
+    Limits,
     Malformed,
     Outcome,
     Provider,
@@ -60,6 +61,9 @@ class Feed(Protocol):
 
     def upcoming(self) -> Iterator[list[Request]]:
         """Yield lists, also empty; iterated in a thread. A run's end waits while one is made."""
+
+    def fit(self, limits: Limits) -> None:
+        """Make requests within `limits`; before any is made."""
 
     def tighten(self, texts_per_request: int) -> None:
         """Make further requests no larger than this."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from batchembed import providers
 from batchembed.clock import Clock
 from batchembed.embed import Feed, Kept, Loop, Rules
-from batchembed.errors import NotFinishedError
-from batchembed.exchange import Limits, Request
+from batchembed.errors import ActionNeededError, NotFinishedError
+from batchembed.exchange import Limits, Provider, Request
 from batchembed.interrupts import drain_on_signal
 from batchembed.job import Job
 from batchembed.monitor import Monitor
@@ -22,7 +22,10 @@ from batchembed.spec import Spec
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """What the engine is given to work with. `most_rejects`: of texts that are sent."""
+    """What the engine is given to work with. `most_rejects`: of texts that are sent.
+
+    `ask_about`: ask the server about itself first.
+    """
 
     spec: Spec
     key: str | None
@@ -31,11 +34,16 @@ class Plant:
     clock: Clock
     most_rejects: int
     dimensions: int | None = None
+    ask_about: bool = True
 
 
 def limits(job: Job, spec: Spec) -> Limits:
     """Return the provider's limits, made smaller where the job says so."""
-    own, asked = providers.limits(spec), job.limits
+    return _within(job, providers.limits(spec))
+
+
+def _within(job: Job, own: Limits) -> Limits:
+    asked = job.limits
     texts = min(own.texts_per_request, asked.texts_per_request or own.texts_per_request)
     tokens = min(filter(None, (own.tokens_per_request, asked.tokens_per_request)), default=None)
     return replace(
@@ -58,15 +66,17 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
     provider = providers.open_provider(spec, _access(job, bounds), key=plant.key, clock=plant.clock)
     rates = Rates(bounds.requests_per_minute, bounds.tokens_per_minute)
     pacer = Pacer(rates, plant.clock, rng=random.Random())  # noqa: S311 - jitter, no secret
-    rules = Rules(
-        concurrency=bounds.concurrency,
-        normalize=spec.normalize,
-        dimensions=spec.dimensions or plant.dimensions,
-        patience=job.limits.patience,
-        most_rejects=plant.most_rejects,
-    )
-    loop = Loop(provider, pacer, plant.ledger, plant.monitor, rules)
     try:
+        if plant.ask_about:
+            bounds = await _ask_about(job, provider, feed, plant.monitor)
+        rules = Rules(
+            concurrency=bounds.concurrency,
+            normalize=spec.normalize,
+            dimensions=spec.dimensions or plant.dimensions,
+            patience=job.limits.patience,
+            most_rejects=plant.most_rejects,
+        )
+        loop = Loop(provider, pacer, plant.ledger, plant.monitor, rules)
         with drain_on_signal(loop), _deadline(loop, job.limits.deadline), _beating(plant.monitor):
             await loop.run(feed)
     finally:
@@ -74,6 +84,22 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
         plant.monitor.summary.waited = pacer.waited
     if loop.ending is not None:
         raise loop.ending
+
+
+async def _ask_about(job: Job, provider: Provider, feed: Feed, monitor: Monitor) -> Limits:
+    """Ask the server about itself; return the limits that hold, which `feed` keeps to from now.
+
+    Raises ActionNeededError when it says that the job cannot be had.
+    """
+    about = await provider.about()
+    for note in about.notes:
+        monitor.say(f"note: {note}")
+    if about.end is not None:
+        raise ActionNeededError(about.end.reason, hint=about.end.hint)
+    monitor.summary.server = " ".join(filter(None, (about.model, about.version)))
+    bounds = _within(job, about.limits)
+    feed.fit(bounds)
+    return bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +111,9 @@ class Few:
     def upcoming(self) -> Iterator[list[Request]]:
         """Yield them at once."""
         yield self.requests
+
+    def fit(self, limits: Limits) -> None:
+        """Do nothing: every request is of one text."""
 
     def tighten(self, texts_per_request: int) -> None:
         """Do nothing: every request is of one text."""

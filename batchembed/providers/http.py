@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 from collections.abc import Mapping
@@ -15,9 +16,11 @@ from yarl import URL
 from batchembed.clock import Clock, SystemClock
 from batchembed.errors import ActionNeededError
 from batchembed.exchange import (
+    About,
     Call,
     Dialect,
     Fatal,
+    Inquirer,
     Limits,
     Outcome,
     Refused,
@@ -29,6 +32,7 @@ from batchembed.providers.redaction import Redactor
 from batchembed.version import VERSION
 
 CONNECT_SECONDS = 30.0
+INQUIRY_SECONDS = 10.0
 UNKNOWN_DIMENSIONS = 8192
 BYTES_PER_NUMBER = 24
 ROOM = 64 * 1024
@@ -94,6 +98,26 @@ class HttpProvider:
         except Exception as error:  # noqa: BLE001 — one attempt never raises: see Provider
             outcome = failure(error)
         return self._redactor.outcome(outcome)
+
+    async def about(self) -> About:
+        """Ask the server about itself, each question once; what fails leaves things as they were.
+
+        A server without such a route has answered then, and one that is down is waited for by
+        the run, which knows how.
+        """
+        known = About(self._dialect.limits)
+        if not isinstance(self._dialect, Inquirer):
+            return known
+        for inquiry in self._dialect.inquiries():
+            try:
+                async with asyncio.timeout(INQUIRY_SECONDS):
+                    status, headers, body = await self._exchange(inquiry.call, inquiry.most)
+                known = self._dialect.learn(
+                    known, inquiry, status=status, headers=headers, body=body
+                )
+            except Exception:  # noqa: BLE001, S112 — see above: never worse than not to ask
+                continue
+        return self._redactor.about(known)
 
     async def close(self) -> None:
         """Release connections; the provider is not used afterwards."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from batchembed.cores import cores
-from batchembed.exchange import Fatal, Limits, Outcome, Refused, Request, Response
+from batchembed.exchange import About, Fatal, Limits, Outcome, Refused, Request, Response
 from batchembed.providers.lanes import MOST_WORKERS, REQUESTS_A_WORKER, Lanes
 from batchembed.providers.static_worker import Encoder, Spans
 from batchembed.spec import Spec
@@ -59,6 +59,10 @@ class LocalProvider:
                 f"the model on this machine failed: {type(error).__name__}",
                 hint=" ".join(str(error).split())[:300] or None,
             )
+
+    async def about(self) -> About:
+        """Return what is known: there is no server to ask."""
+        return About(self._limits)
 
     async def close(self) -> None:
         """Release threads and processes; the provider is not used afterwards."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from urllib.parse import quote, quote_plus
 
-from batchembed.exchange import Malformed, Outcome, Refused, Response
+from batchembed.exchange import About, Malformed, Outcome, Refused, Response
 
 LONGEST = 300
 _HIDDEN = "***"
@@ -56,6 +56,19 @@ class Redactor:
         if isinstance(found, Refused | Malformed):
             return replace(found, reason=reason, request_id=self.text(found.request_id))
         return replace(found, reason=reason)
+
+    def about(self, found: About) -> About:
+        """Return what a server said of itself, made safe to show."""
+        end = found.end and replace(
+            found.end, reason=self.text(found.end.reason), hint=self.text(found.end.hint or "")
+        )
+        return replace(
+            found,
+            model=self.text(found.model),
+            version=self.text(found.version),
+            notes=tuple(map(self.text, found.notes)),
+            end=end,
+        )
 
 
 def _forms(secret: str) -> set[str]:

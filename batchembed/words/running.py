@@ -34,6 +34,8 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
     if s.rejected:
         why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(s.reasons.items()))
         lines.append(row("rejects", f"{s.path}/rejects.arrow  {why}"))
+    if s.server:
+        lines.append(row("server", s.server))
     cost = "free" if s.cost == 0 else "cost unknown" if s.cost is None else f"{s.cost:.4f}"
     lines.append(row("paid", f"{counted(s.requests, 'request')}, {s.tokens:,} tokens, {cost}"))
     if s.failures:

@@ -125,6 +125,9 @@ class Texts:
         if self._error is not None:
             raise self._error
 
+    def fit(self, limits: Limits) -> None:
+        self.packer.limits = limits
+
     def tighten(self, texts_per_request: int) -> None:
         self.packer.tighten(texts_per_request)
 

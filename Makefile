@@ -28,11 +28,11 @@ run: $(STAMP)
 	@$(BIN)/batchembed run $(JOB)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto
 
 # make test-slow  the suites that take longer
 test-slow: $(STAMP)
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow -n auto
 
 # make interop  install the readers that test-slow tries our files with, in a venv of their own
 interop: $(STAMP)

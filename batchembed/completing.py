@@ -11,8 +11,9 @@ import orjson
 
 from batchembed import directory, publish
 from batchembed.corpus import Corpus
-from batchembed.directory import PROGRESS
+from batchembed.directory import HISTORY, PROGRESS, read_history
 from batchembed.errors import ActionNeededError
+from batchembed.history import History
 from batchembed.job import Job
 from batchembed.ledger import Ledger
 from batchembed.monitor import Summary
@@ -174,9 +175,16 @@ def complete(run: Run, manifest: Manifest) -> Summary:
     return run.monitor.close("complete", 3 if summary.rejected else 0)
 
 
-def keep_progress(store: Store, told: dict[str, Any]) -> None:
-    """Leave word of the progress for `batchembed status`; never the reason why a run ends."""
-    temporary = store.path(f"{PROGRESS}.new")
+def listen(run: Run) -> None:
+    """Let the monitor leave word in the run directory: the progress, and what was done when."""
+    store, monitor = run.store, run.monitor
+    monitor.keep = lambda told: _replace(store, PROGRESS, orjson.dumps(told))
+    monitor.history = History(read_history(store), keep=lambda told: _replace(store, HISTORY, told))
+
+
+def _replace(store: Store, name: str, told: bytes) -> None:
+    """Write a file that is only looked at: not durable, and never the reason why a run ends."""
+    temporary = store.path(f"{name}.new")
     with suppress(OSError):
-        temporary.write_bytes(orjson.dumps(told))
-        temporary.rename(store.path(PROGRESS))
+        temporary.write_bytes(told)
+        temporary.rename(store.path(name))

@@ -13,6 +13,7 @@ import orjson
 from batchembed.clock import Clock
 from batchembed.controls import Pattern
 from batchembed.errors import DamagedError, JobError, SpecChangedError
+from batchembed.history import Execution, from_json
 from batchembed.ledger import Ledger
 from batchembed.parts import (
     EMBEDDINGS,
@@ -33,6 +34,7 @@ from batchembed.version import VERSION
 
 IDENTITY = "checkpoint/run.json"
 PROGRESS = "checkpoint/progress.json"
+HISTORY = "checkpoint/history.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,14 @@ def is_compared(store: Store, manifest: Manifest, wanted: Mapping[str, Any] | No
 def _is_there(store: Store, note: FileNote) -> bool:
     path = store.path(note.name)
     return path.is_file() and path.stat().st_size == note.bytes
+
+
+def read_history(store: Store) -> list[Execution]:
+    """Return what is known of earlier executions; [] where nothing can be made of it."""
+    try:
+        return from_json(store.read(HISTORY))
+    except OSError:
+        return []
 
 
 def _read_identity(store: Store) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, TextIO
 
 from batchembed.clock import Clock, SystemClock
 from batchembed.exchange import Reject
+from batchembed.history import History
 
 LINE_SECONDS = 30.0
 BAR_SECONDS = 0.5
@@ -80,6 +81,7 @@ class Monitor:
             self.mode = "bar" if self.stream.isatty() else "lines"
         self.keep = keep
         self.summary = Summary()
+        self.history = History()
         self._clock = clock or SystemClock()
         self._began = self._line_at = self._kept_at = self._drawn_at = self._clock.monotonic()
         self._embedding_since = 0.0
@@ -91,8 +93,12 @@ class Monitor:
         """Say that a part of the run begins; `total` counts what `advance` will tell."""
         self._close_bar()
         self._phase, self._why = name, ""
+        now = self._clock.monotonic()
+        self.history.end(now)
         if name == "embedding":
-            self._embedding_since = self._clock.monotonic()
+            self._embedding_since = now
+            began = self._clock.now().isoformat(timespec="seconds")
+            self.history.begin(now, began, self.summary.to_send)
         if self.mode == "bar":
             from tqdm import tqdm
 
@@ -126,6 +132,7 @@ class Monitor:
         self.summary.sent += texts
         self.summary.requests += 1
         self.summary.tokens += tokens
+        self.history.answered(texts, tokens)
         self._why = ""
         self.advance(texts)
 
@@ -141,6 +148,7 @@ class Monitor:
         failures = self.summary.failures
         failures[kind] = failures.get(kind, 0) + 1
         self._why = f"waiting {wait:.0f} s: {reason}" if wait >= 1 else ""
+        self.history.held(self._clock.monotonic(), wait, kind, reason)
         self.tick()
 
     def say(self, words: str) -> None:
@@ -160,6 +168,7 @@ class Monitor:
         if self.mode == "lines" and now - self._line_at >= LINE_SECONDS:
             self._line_at = now
             self._print(self.line())
+        self.history.tick(now)
         self._keep_progress(force=False)
 
     def line(self) -> str:
@@ -181,7 +190,9 @@ class Monitor:
         """End the run and return what it came to."""
         self._close_bar()
         self.summary.state, self.summary.exit_code = state, exit_code
-        self.summary.seconds = self._clock.monotonic() - self._began
+        now = self._clock.monotonic()
+        self.summary.seconds = now - self._began
+        self.history.end(now)
         self._keep_progress(force=True)
         return self.summary
 

@@ -52,7 +52,7 @@ def run(
     except OSError as error:
         raise disk_error(error) from error
     finally:
-        monitor.keep = None
+        monitor.keep = monitor.history.keep = None
         if directory.is_run(store):
             store.delete(SCRATCH)
             hold.release()
@@ -73,7 +73,7 @@ def _story(run: Run) -> Summary:
     rows = corpus.scan(run.job.corpus, scratch=run.store.path(SCRATCH))
     preparing.check_against(run.job, spec)
     manifest = directory.claim(run.store, preparing.identity(run.job, spec), run.clock)
-    run.monitor.keep = lambda told: completing.keep_progress(run.store, told)
+    completing.listen(run)
     told = {"fingerprint": rows.fingerprint(), "id": run.job.table.id}
     if manifest is not None and directory.is_done(run.store, manifest, told):
         return completing.only_compare(run, manifest)

@@ -282,5 +282,5 @@ def test_the_drawing_has_what_is_there(done):
     """Every file of a run is in the drawing of a run directory."""
     drawing = next(content for language, content in BLOCKS if content.startswith("RUN/"))
     files = [path.relative_to(done) for path in done.rglob("*") if path.is_file()]
-    assert len(files) == 9
+    assert len(files) == 10
     assert [str(f) for f in files if f.name not in drawing] == []

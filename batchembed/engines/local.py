@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from batchembed import providers
 from batchembed.clock import Clock
 from batchembed.embed import Feed, Kept, Loop, Rules
 from batchembed.errors import ActionNeededError, NotFinishedError
-from batchembed.exchange import Limits, Provider, Request
+from batchembed.exchange import About, Limits, Outcome, Provider, Request
 from batchembed.interrupts import drain_on_signal
 from batchembed.job import Job
 from batchembed.monitor import Monitor
@@ -66,6 +66,8 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
     provider = providers.open_provider(spec, _access(job, bounds), key=plant.key, clock=plant.clock)
     rates = Rates(bounds.requests_per_minute, bounds.tokens_per_minute)
     pacer = Pacer(rates, plant.clock, rng=random.Random())  # noqa: S311 - jitter, no secret
+    history = plant.monitor.history
+    history.limits = lambda: (rates.requests_per_minute, rates.tokens_per_minute)
     try:
         if plant.ask_about:
             bounds = await _ask_about(job, provider, feed, plant.monitor)
@@ -76,7 +78,8 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
             patience=job.limits.patience,
             most_rejects=plant.most_rejects,
         )
-        loop = Loop(provider, pacer, plant.ledger, plant.monitor, rules)
+        timed = Timed(provider, plant.clock, history.attempted)
+        loop = Loop(timed, pacer, plant.ledger, plant.monitor, rules)
         with drain_on_signal(loop), _deadline(loop, job.limits.deadline), _beating(plant.monitor):
             await loop.run(feed)
     finally:
@@ -100,6 +103,35 @@ async def _ask_about(job: Job, provider: Provider, feed: Feed, monitor: Monitor)
     bounds = _within(job, about.limits)
     feed.fit(bounds)
     return bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A provider whose attempts are timed."""
+
+    provider: Provider
+    clock: Clock
+    heard: Callable[[float], None]
+
+    @property
+    def limits(self) -> Limits:
+        """What one request may hold."""
+        return self.provider.limits
+
+    async def attempt(self, request: Request) -> Outcome:
+        """Send once, and say how many seconds that took."""
+        began = self.clock.monotonic()
+        outcome = await self.provider.attempt(request)
+        self.heard(self.clock.monotonic() - began)
+        return outcome
+
+    async def about(self) -> About:
+        """Ask the provider's server about itself."""
+        return await self.provider.about()
+
+    async def close(self) -> None:
+        """Close the provider."""
+        await self.provider.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,8 +134,8 @@ def digests(run: Path) -> dict[str, str]:
 
 def strays(run: Path) -> list[str]:
     """Return what a complete run directory should not hold: what was only there on the way."""
-    allowed = {"manifest.json", "job.toml", "rejects.arrow", ".lock", "report.html"}
-    allowed |= {f"checkpoint/{name}.json" for name in ("run", "progress", "published")}
+    allowed = {"manifest.json", "job.toml", "rejects.arrow", ".lock", "report.html", "CARD.md"}
+    allowed |= {f"checkpoint/{name}.json" for name in ("run", "progress", "history", "published")}
     found = []
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))

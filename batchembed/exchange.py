@@ -131,10 +131,14 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """The request as a whole is too large; `texts_per_request` is the cap the server named."""
+    """The request as a whole is too large; `texts_per_request` is the cap the server named.
+
+    `by`: whether it has too many texts, or too many bytes or tokens.
+    """
 
     reason: str
     texts_per_request: int | None = None
+    by: Literal["texts", "size"] = "size"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +152,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """The answer does not prove what it must: count, order, dimension, numbers."""
+    """The answer does not prove what it must: count, order, dimension, numbers.
+
+    `torn`: it breaks off, or is garbled, so the way to it may be at fault.
+    """
 
     reason: str
     request_id: str = ""
+    torn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,10 +41,12 @@ class Packer:
         self.limits = limits
         self._waiting: dict[Role, _Waiting] = {role: _Waiting() for role in ROLES}
 
-    def tighten(self, texts_per_request: int) -> None:
-        """Let further requests hold no more texts than this."""
-        if texts_per_request < self.limits.texts_per_request:
-            self.limits = replace(self.limits, texts_per_request=texts_per_request)
+    def tighten(self, texts: int | None = None, size: int | None = None) -> None:
+        """Let further requests hold no more texts, and no more bytes, than this."""
+        now = self.limits
+        fewer = min(texts or now.texts_per_request, now.texts_per_request)
+        smaller = min(filter(None, (size, now.bytes_per_request)), default=None)
+        self.limits = replace(now, texts_per_request=fewer, bytes_per_request=smaller)
 
     def add(self, batch: Batch) -> Iterator[Request]:
         """Yield the requests that the texts waiting and those of `batch` fill."""

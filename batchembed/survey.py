@@ -139,9 +139,9 @@ class CorpusFeed:
         """Make requests within `limits`; before any is made."""
         self._packer.limits = limits
 
-    def tighten(self, texts_per_request: int) -> None:
-        """Make further requests no larger than this."""
-        self._packer.tighten(texts_per_request)
+    def tighten(self, texts: int | None = None, size: int | None = None) -> None:
+        """Make further requests hold no more texts, and no more bytes, than this."""
+        self._packer.tighten(texts, size)
 
     def _batch(self, rows: Rows, wanted: NDArray[np.int64]) -> Batch:
         controls = self._reading.controls(rows)

@@ -72,7 +72,7 @@ def test_either_encoding_gives_the_same_bits(form, size):
         (Fault(body=b'{"data":[{'), Malformed),
         (Fault(body=b'{"error":{"message":"boom"}}'), Malformed),
         (Fault(body=b"[" * 100_000), Unavailable),
-        (faults.encoding("float") | faults.spoiled(), Malformed),
+        (faults.encoding("float") | faults.spoiled(), Response),
     ],
 )
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -95,6 +95,24 @@ def test_numbers_that_are_none_are_left_to_the_run():
         assert isinstance(found, Response)
         assert found.vectors[1].tolist() == right("openai")[1]
     assert not outcome(faults.zeroed()).vectors[0].any()
+
+
+@pytest.mark.parametrize(
+    "odd", ["NaN", "Infinity", "-Infinity", "null", '"NaN"', "1e400", "-2.5E+999", " NaN "]
+)
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_what_is_no_number_costs_its_own_row(name, odd):
+    """JSON has no NaN, so a parser refuses it; the other rows of the answer are kept all the same."""
+    rows = [f"[{odd},1.5]", "[0.6,0.8]"]
+    shown = (
+        '{"data":[' + ",".join(f'{{"index":{n},"embedding":{r}}}' for n, r in enumerate(rows)) + "]"
+        if name == "openai"
+        else '{"embeddings":[' + ",".join(rows) + "]"
+    )
+    found = outcome(Fault(body=shown.encode() + b"}"), name=name, told={"normalize": False})
+    assert isinstance(found, Response), found
+    assert found.vectors[1].tolist() == [np.float32(0.6), np.float32(0.8)]
+    assert not np.isfinite(found.vectors[0][0])
 
 
 def test_poison_spoils_a_request_and_only_that():

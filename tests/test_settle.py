@@ -251,7 +251,8 @@ def test_an_answer_of_another_shape_is_malformed(shape, facts):
     assert asked(verdict) == [names(0), names(1), names(2)]
     assert all(one.alone for one in verdict.again)
     assert verdict.failure[0] == "malformed"
-    alone = judge(part(1, alone=True), Response(shape(1), 1), facts)
+    assert verdict.try_harmless == (facts is FRESH)
+    alone = judge(part(1, alone=True), Response(shape(1), 1), FACTS)
     assert [r.reason for r in alone.rejects] == ["malformed_answer"]
 
 
@@ -347,10 +348,21 @@ def test_a_text_that_is_too_large_alone_is_rejected(alone):
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_first_refusal_of_a_run_asks_whether_anything_would_pass(count, alone):
     """A wrong model refuses everything: that is the job's fault and not that of the texts."""
-    given_in = part(count, alone=alone)
-    verdict = judge(given_in, Refused("no", 400), FRESH)
+    verdict = judge(part(count, alone=alone), Refused("no", 400), FRESH)
     assert verdict.try_harmless
-    assert verdict.again == (given_in,)
+    assert asked(verdict) == ([names(0)] if count == 1 else [names(0, 1), names(2, 3)])
+    assert verdict.rejects == ()
+
+
+@pytest.mark.parametrize("outcome", [Refused("no", 400), Malformed("odd")], ids=lambda o: o.reason)
+def test_after_two_refusals_in_a_row_the_third_asks_whether_anything_would_pass(outcome):
+    """A server that came to refuse all costs three calls, and no text a reject."""
+    for refusals in range(2):
+        facts = dataclasses.replace(FACTS, refusals=refusals)
+        assert not judge(part(1, alone=True), outcome, facts).try_harmless
+    verdict = judge(part(1, alone=True), outcome, dataclasses.replace(FACTS, refusals=2))
+    assert verdict.try_harmless
+    assert asked(verdict) == [names(0)]
     assert verdict.rejects == ()
 
 
@@ -376,6 +388,18 @@ def test_a_malformed_answer_is_asked_again_text_by_text():
     twice = judge(once.again[0], Malformed("odd", "id-5"), FACTS)
     assert [(r.reason, r.request_id) for r in twice.rejects] == [("malformed_answer", "id-5")]
     assert twice.again == ()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_torn_answer_is_asked_again_as_it_was_once(alone):
+    """The way to the server is likelier at fault than a text: one call more, not one a text."""
+    torn = Malformed("JSON that cannot be read", torn=True)
+    once = judge(part(3 - 2 * alone, alone=alone), torn, FACTS)
+    assert asked(once) == [names(0) if alone else names(0, 1, 2)]
+    assert once.rejects == ()
+    twice = judge(once.again[0], torn, FACTS)
+    assert [r.reason for r in twice.rejects] == ["malformed_answer"] * alone
+    assert asked(twice) == ([] if alone else [names(0), names(1), names(2)])
 
 
 @pytest.mark.parametrize("alone", [False, True])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
-from batchembed.embed.settle import Facts, Part, Verdict, judge, unasked
+from batchembed.embed.endings import disk_error, nothing_passes, too_many_rejects
+from batchembed.embed.parties import Feed, Kept, Listener
+from batchembed.embed.settle import judge, size_of, unasked
+from batchembed.embed.verdicts import Cut, Facts, Part, Verdict
 from batchembed.errors import ActionNeededError, BatchembedError, NotFinishedError
 from batchembed.exchange import (
-    Keys,
-    Limits,
     Malformed,
     Outcome,
     Provider,
@@ -23,7 +22,6 @@ from batchembed.exchange import (
     Response,
     Role,
     TooLarge,
-    Vectors,
 )
 from batchembed.pacing import Pacer
 
@@ -31,42 +29,9 @@ HARMLESS = "The quick brown fox jumps over the lazy dog."
 DRAIN_SECONDS = 8.0
 AHEAD = 2
 FOLDS_PROVEN = 6  # answers to texts alone: three pairs
-
-
-class Kept(Protocol):
-    """What the hot loop needs of the ledger."""
-
-    def append(self, keys: Keys, vectors: Vectors, *, tokens: int, model_version: str) -> None:
-        """Keep vectors."""
-
-    def reject(self, rejects: list[Reject]) -> None:
-        """Keep rejects."""
-
-
-class Listener(Protocol):
-    """What the hot loop tells of itself."""
-
-    def answered(self, texts: int, tokens: int) -> None:
-        """Vectors were kept."""
-
-    def rejected(self, rejects: list[Reject]) -> None:
-        """Texts were rejected."""
-
-    def failed(self, kind: str, reason: str, wait: float) -> None:
-        """An attempt brought no vectors; nothing starts for `wait` seconds."""
-
-
-class Feed(Protocol):
-    """Requests in corpus order, some at a time."""
-
-    def upcoming(self) -> Iterator[list[Request]]:
-        """Yield lists, also empty; iterated in a thread. A run's end waits while one is made."""
-
-    def fit(self, limits: Limits) -> None:
-        """Make requests within `limits`; before any is made."""
-
-    def tighten(self, texts_per_request: int) -> None:
-        """Make further requests no larger than this."""
+HALVES = 2
+DOUBTED = ("refused", "malformed")
+NOT_TAKEN = (Refused, Malformed, TooLarge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +50,8 @@ class Loop:
     """One run of the hot loop. `ending`: why it stops before its time, once that is known.
 
     `folds`: how many texts proved that the server folds texts; -1: it mixed some up instead.
+    `refusals`: how many came in a row; `cap`, `most_bytes`: what a request may hold, as learnt.
+    `held`: rejects since the last answer: whether a text is at fault is known when others pass.
     """
 
     provider: Provider
@@ -96,9 +63,13 @@ class Loop:
     answers: int = 0
     rejects: int = 0
     dimensions: int | None = None
+    refusals: int = 0
     cap: int | None = None
+    most_bytes: int | None = None
     folds: int = 0
     harmless_passed: bool = False
+    harmless: asyncio.Lock = field(default_factory=asyncio.Lock)
+    held: list[Reject] = field(default_factory=list)
     workers: list[asyncio.Task[None]] = field(default_factory=list)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     ahead: asyncio.Queue[Request | None] = field(default_factory=asyncio.Queue)
@@ -135,6 +106,8 @@ class Loop:
             await asyncio.gather(feeder, *self.workers, return_exceptions=True)
         if feeder.done() and not feeder.cancelled() and (error := feeder.exception()):
             raise error
+        if self.ending is None:  # no more comes that could pass
+            self._passed()
 
     def drain(self, why: BatchembedError) -> None:
         """Stop; what is in flight has a few seconds to land, then it is let go."""
@@ -148,7 +121,7 @@ class Loop:
 
     async def settle(self, request: Request, feed: Feed) -> None:
         """Bring every text of a request to a vector or a reject, or leave it for the next run."""
-        waiting = [Part(piece) for piece in reversed(_pieces(request, self.cap))]
+        waiting = [Part(piece) for piece in reversed(_pieces(request, self.cap, self.most_bytes))]
         while waiting:
             part = waiting.pop()
             if (held := unasked(part, self._facts())) is not None:
@@ -158,6 +131,8 @@ class Loop:
                 return
             verdict = judge(part, outcome, self._facts())
             self._apply(verdict, feed)
+            if part.cut is not None and isinstance(outcome, Response):
+                self._learn(part.cut, feed)
             if verdict.try_harmless:
                 await self._try_harmless(part.request.role, outcome)
             waiting += verdict.again
@@ -185,20 +160,49 @@ class Loop:
                 self.answers += 1
                 self.opened.set()
                 self.listener.answered(len(kept.keys), kept.tokens)
-            if verdict.rejects:
+                self._passed()
+            if verdict.failure is not None and verdict.failure[0] in DOUBTED:
+                self.held += verdict.rejects
+            elif verdict.rejects:
                 self._reject(list(verdict.rejects))
         except OSError as error:
             self.stop(disk_error(error))
         if verdict.failure is not None:
+            self.refusals += verdict.failure[0] in DOUBTED
             self.listener.failed(*verdict.failure, self.pacer.held_for())
             self._mind_patience()
         if verdict.folds is not None:
             self.folds = self.folds + 1 if verdict.folds and self.folds >= 0 else -1
         if verdict.cap is not None:
-            self.cap = min(verdict.cap, self.cap or verdict.cap)
-            feed.tighten(verdict.cap)
+            self._tighten(feed, texts=verdict.cap)
         if verdict.end is not None:
             self.stop(verdict.end)
+
+    def _learn(self, cut: Cut, feed: Feed) -> None:
+        """Note that a half of what was too large has passed; with both, its size is the limit."""
+        cut.passed += 1
+        if cut.passed == HALVES:
+            by_texts = cut.by == "texts"
+            self._tighten(
+                feed, texts=cut.texts if by_texts else None, size=None if by_texts else cut.bytes
+            )
+
+    def _tighten(self, feed: Feed, *, texts: int | None = None, size: int | None = None) -> None:
+        """Let no further request hold more: this holds for the rest of the run."""
+        if texts is not None:
+            self.cap = min(texts, self.cap or texts)
+        if size is not None:
+            self.most_bytes = min(size, self.most_bytes or size)
+        feed.tighten(texts, size)
+
+    def _passed(self) -> None:
+        """Something was answered: so texts refused since the last answer are at fault."""
+        self.refusals = 0
+        try:
+            while self.held and not isinstance(self.ending, ActionNeededError):
+                self._reject([self.held.pop(0)])
+        except OSError as error:
+            self.stop(disk_error(error))
 
     def _reject(self, rejects: list[Reject]) -> None:
         self.ledger.reject(rejects)
@@ -220,31 +224,38 @@ class Loop:
         hint = "what was paid for is kept; run the same command again later"
         self.stop(NotFinishedError(f"{told}: {reason}", hint=hint))
 
-    async def _try_harmless(self, role: Role, refused: Outcome) -> None:
+    async def _try_harmless(self, role: Role, failed: Outcome) -> None:
         """Find out whether the provider answers at all: a text is at fault then, else it is not.
 
         When even a harmless text is refused, the job is wrong and the run ends.
         """
-        harmless = Request(np.zeros((1, 16), np.uint8), (HARMLESS,), role, tokens=10)
-        outcome = await self.attempt(harmless)
-        if isinstance(outcome, Response):
-            self.harmless_passed = True
-            self.answers += 1
-            self.opened.set()
-        elif isinstance(refused, Refused) and isinstance(outcome, Refused | Malformed | TooLarge):
-            self.stop(
-                ActionNeededError(
-                    f"the provider refuses every request: {refused.reason}",
-                    hint="check [model] in the job file; a plain sentence was refused as well",
-                )
-            )
-        else:
-            self._mind_patience()
+        answers = self.answers
+        async with self.harmless:
+            if self.ending is not None or self.answers > answers:
+                return  # it ended, or something passed, while another worker asked
+            harmless = Request(np.zeros((1, 16), np.uint8), (HARMLESS,), role, tokens=10)
+            outcome = await self.attempt(harmless)
+            if isinstance(outcome, Response):
+                self.harmless_passed = True
+                self.answers += 1
+                self.opened.set()
+                self._passed()
+            elif isinstance(failed, NOT_TAKEN) and isinstance(outcome, NOT_TAKEN):
+                self.stop(nothing_passes(outcome))
+            else:
+                self._mind_patience()
 
     def _facts(self) -> Facts:
         rules, folds = self.rules, self.folds >= FOLDS_PROVEN
         dimensions = rules.dimensions or self.dimensions
-        return Facts(self.answers, dimensions, rules.normalize, self.harmless_passed, folds)
+        return Facts(
+            self.answers,
+            dimensions,
+            rules.normalize,
+            self.harmless_passed,
+            folds,
+            refusals=self.refusals,
+        )
 
     async def _work(self, ahead: asyncio.Queue[Request | None], feed: Feed, *, pilot: bool) -> None:
         """Settle requests. The pilot goes alone until something was answered.
@@ -274,26 +285,11 @@ class Loop:
                 await ahead.put(None)
 
 
-def _pieces(request: Request, cap: int | None) -> list[Request]:
+def _pieces(request: Request, cap: int | None, most_bytes: int | None) -> list[Request]:
     """Return a request that was packed before the server's limit was learnt as smaller ones."""
     size = cap or len(request)
+    if most_bytes is not None and (whole := size_of(request)) > most_bytes:
+        size = min(size, max(1, len(request) * most_bytes // whole))
     if size >= len(request):
         return [request]
     return [request.part(at, at + size) for at in range(0, len(request), size)]
-
-
-def disk_error(error: OSError) -> NotFinishedError:
-    """Return how a run ends when the disk does not take what was paid for."""
-    return NotFinishedError(
-        f"the run directory cannot be written: {error.strerror or error}",
-        hint="make room or mend the disk, then run the same command again",
-    )
-
-
-def too_many_rejects(rejects: int, most: int, last: Reject) -> ActionNeededError:
-    """Return how a run ends when more texts were rejected than the job allows."""
-    return ActionNeededError(
-        f"`{rejects}` texts were rejected, and `limits.max_rejects` allows `{most}`; "
-        f"the last one: {last.reason} {last.message}".rstrip(),
-        hint="mend the texts, or allow more with --set limits.max_rejects=…",
-    )

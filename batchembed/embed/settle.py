@@ -3,21 +3,23 @@
 Theory of operation. A *part* is a request, or what is left of one. Its outcome gives a verdict:
 vectors to keep, rejects, and parts to ask (again). Environment failures (throttled, unavailable)
 cost no text anything. A refusal is halved down to the text at fault, so that one bad text of n
-costs about 2 log2(n) calls and its neighbours are paid once. An answer that cannot prove itself
-is asked again text by text, and what fails alone is rejected: never guessed. Different texts with
+costs about 2 log2(n) calls and its neighbours are paid once. Where nothing but refusals comes, a
+harmless text tells a wrong job from bad texts. An answer that cannot prove itself is asked again
+text by text, and what fails alone is rejected: never guessed. Different texts with
 one vector are such an answer; but once texts that differ in case or whitespace alone have proved
 that this server folds such texts, theirs are believed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchembed.embed.answers import alike, checked, same, sound, twins
-from batchembed.errors import ActionNeededError, BatchembedError
+from batchembed.embed.verdicts import Cut, Facts, Part, Verdict, Vouched
+from batchembed.errors import ActionNeededError
 from batchembed.exchange import (
     Fatal,
     Malformed,
@@ -35,66 +37,7 @@ from batchembed.exchange import (
 BLAMELESS_TRIES = 3
 BLAMELESS_TRIES_ALONE = 10
 SILENT_TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A request, or what is left of one, and what happened to it so far.
-
-    `alone`: asked by itself because an earlier answer was doubtful. `failures`: how often it was
-    unavailable while other requests were answered; `answers` is how many were at the last time,
-    `tries` how often it was unavailable at all. `held`: what it was answered before, together with
-    a text that differs little; it is paid for, and lost (asked again) when the run ends now.
-    """
-
-    request: Request
-    alone: bool = False
-    failures: int = 0
-    answers: int = 0
-    tries: int = 0
-    held: Vouched | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the run knows when it judges: answers so far, the dimension, whether texts pass.
-
-    `folds`: it is proven that the server gives one vector to texts that differ little.
-    """
-
-    answers: int
-    dimensions: int | None
-    normalize: bool
-    harmless_passed: bool
-    folds: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Vouched:
-    """What an answer proved: `keys` (n, 16), `vectors` (n, d)."""
-
-    keys: NDArray[np.uint8]
-    vectors: Vectors
-    tokens: int
-    model_version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What to do. `again` is asked from its end; `cap` is a limit of texts a request, as told.
-
-    `try_harmless`: nothing else is answered, so find out first whether anything would be.
-    `folds`: a text alone has the vector that it shared before, or has another.
-    """
-
-    keep: Vouched | None = None
-    rejects: tuple[Reject, ...] = ()
-    again: tuple[Part, ...] = ()
-    cap: int | None = None
-    end: BatchembedError | None = None
-    failure: tuple[str, str] | None = None
-    try_harmless: bool = False
-    folds: bool | None = None
+TEARS = 1
 
 
 def unasked(part: Part, facts: Facts) -> Verdict | None:
@@ -116,7 +59,7 @@ def judge(part: Part, outcome: Outcome, facts: Facts) -> Verdict:  # noqa: PLR09
         case Refused():
             return _refused(part, outcome, facts)
         case Malformed():
-            return _malformed(part, outcome)
+            return _malformed(part, outcome, facts)
         case Fatal():
             return Verdict(
                 end=ActionNeededError(outcome.reason, hint=outcome.hint),
@@ -128,7 +71,7 @@ def _answered(part: Part, response: Response, facts: Facts) -> Verdict:
     request, vectors = part.request, response.vectors
     if vectors.ndim != 2 or len(vectors) != len(request) or not vectors.size:  # noqa: PLR2004 - (n, d)
         reason = f"asked for {len(request)} vectors, got an array of shape {vectors.shape}"
-        return _malformed(part, Malformed(reason, response.request_id))
+        return _malformed(part, Malformed(reason, response.request_id), facts)
     if facts.dimensions not in {None, vectors.shape[1]}:
         return Verdict(end=_other_dimensions(vectors.shape[1], facts.dimensions))
     distinct = not response.proven and not part.alone
@@ -223,7 +166,8 @@ def _unavailable(part: Part, outcome: Unavailable, facts: Facts) -> Verdict:
 def _too_large(part: Part, outcome: TooLarge) -> Verdict:
     """Cut to the cap that the server named, else halve; a text too large alone is rejected.
 
-    Only a named cap is learnt: halves may be down to one long text, and say nothing of others.
+    A cap that was not named is learnt when both halves pass: where one of them is too large as
+    well, it may be down to one long text, and says nothing of others.
     """
     size = len(part.request)
     failure = ("too_large", outcome.reason)
@@ -233,36 +177,44 @@ def _too_large(part: Part, outcome: TooLarge) -> Verdict:
     named = outcome.texts_per_request
     cap = named if named and named < size else None
     step = cap or -(-size // 2)
-    starts = reversed(range(0, size, step))
-    again = tuple(Part(part.request.part(at, min(at + step, size))) for at in starts)
+    parts = [part.request.part(at, min(at + step, size)) for at in range(0, size, step)]
+    cut = None if cap else Cut(outcome.by, step, max(map(size_of, parts)))
+    again = tuple(Part(piece, cut=cut) for piece in reversed(parts))
     return Verdict(again=again, cap=cap, failure=failure)
+
+
+def size_of(request: Request) -> int:
+    """Return the bytes of a request's texts."""
+    return sum(len(text.encode()) for text in request.texts)
 
 
 def _refused(part: Part, outcome: Refused, facts: Facts) -> Verdict:
     failure = ("refused", outcome.reason)
-    if not facts.answers and not facts.harmless_passed:
-        return Verdict(again=(part,), try_harmless=True, failure=failure)
     request, size = part.request, len(part.request)
     if size > 1:
         middle = size // 2
         halves = (Part(request.part(middle, size)), Part(request.part(0, middle)))
-        return Verdict(again=halves, failure=failure)
+        return Verdict(again=halves, failure=failure, try_harmless=facts.doubted)
+    if facts.doubted:
+        return Verdict(again=(part,), failure=failure, try_harmless=True)
     rejects = _rejects(
         request, "refused", outcome.reason, status=outcome.status, request_id=outcome.request_id
     )
     return Verdict(rejects=tuple(rejects), failure=failure)
 
 
-def _malformed(part: Part, outcome: Malformed) -> Verdict:
+def _malformed(part: Part, outcome: Malformed, facts: Facts) -> Verdict:
     failure = ("malformed", outcome.reason)
     request = part.request
-    if part.alone:
-        rejects = _rejects(
-            request, "malformed_answer", outcome.reason, request_id=outcome.request_id
-        )
-        return Verdict(rejects=tuple(rejects), failure=failure)
-    alone = (Part(request.part(at, at + 1), alone=True) for at in reversed(range(len(request))))
-    return Verdict(again=tuple(alone), failure=failure)
+    if outcome.torn and part.tears < TEARS:
+        return Verdict(again=(replace(part, tears=part.tears + 1),), failure=failure)
+    if not part.alone:
+        each = (Part(request.part(at, at + 1), alone=True) for at in reversed(range(len(request))))
+        return Verdict(again=tuple(each), failure=failure, try_harmless=facts.doubted)
+    if facts.doubted:
+        return Verdict(again=(part,), failure=failure, try_harmless=True)
+    rejects = _rejects(request, "malformed_answer", outcome.reason, request_id=outcome.request_id)
+    return Verdict(rejects=tuple(rejects), failure=failure)
 
 
 def _rejects(

@@ -147,7 +147,7 @@ class Few:
     def fit(self, limits: Limits) -> None:
         """Do nothing: every request is of one text."""
 
-    def tighten(self, texts_per_request: int) -> None:
+    def tighten(self, texts: int | None = None, size: int | None = None) -> None:
         """Do nothing: every request is of one text."""
 
 

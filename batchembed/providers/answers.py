@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
@@ -33,7 +33,7 @@ def judged(
             answer.request, status=answer.status, headers=answer.headers, body=answer.body
         )
     try:
-        vectors, tokens, version = read(parsing.read(answer.body), answer)
+        vectors, tokens, version = _read(read, answer)
     except parsing.AnswerError as error:
         return _unproven(answer, error)
     if dimensions is not None and vectors.shape[1] != dimensions:
@@ -44,16 +44,28 @@ def judged(
     return Response(vectors, tokens, version, status.request_id(answer.headers))
 
 
+def _read(read: Callable[[Any, Answer], Reading], answer: Answer) -> Reading:
+    """Return what `read` takes from an answer, also from one in which some numbers are none."""
+    try:
+        return read(parsing.read(answer.body), answer)
+    except parsing.AnswerError:
+        mended = parsing.without_nan(answer.body)
+        if mended is None:
+            raise
+        return read(parsing.read(mended), replace(answer, body=mended))
+
+
 def _unproven(answer: Answer, error: parsing.AnswerError) -> Outcome:
     """Return what a 200 without proof means.
 
     No JSON (a proxy's page, nothing at all) was never written by the model's server: it is
     down, and no text is at fault. JSON that is wrong or cut short may come of these very texts
-    (some servers break on them), so it is asked again alone.
+    (some servers break on them), so it is asked again alone; torn JSON once more as it was.
     """
     if not error.json:
         kind = answer.headers.get("content-type", "no content type")
         size = len(answer.body)
         return Unavailable(f"200, but {error} ({size} bytes, {kind})", status.wait(answer.headers))
     request_id = status.request_id(answer.headers)
-    return status.disguised(answer.request, answer.body) or Malformed(str(error), request_id)
+    told = status.disguised(answer.request, answer.body)
+    return told or Malformed(str(error), request_id, torn=error.torn)

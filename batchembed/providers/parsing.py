@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,15 +13,25 @@ from numpy.typing import NDArray
 
 from batchembed.exchange import Vectors
 
+_NO_NUMBER = re.compile(
+    rb"""([\[,]\s*)(?:-?NaN|[-+]?Inf(?:inity)?|null|"-?(?:NaN|Inf(?:inity)?)"|-?\d[\d.]*e\+?\d{3,})"""
+    rb"(?=\s*[,\]])",
+    re.IGNORECASE,
+)
+
 Row = NDArray[np.float64] | NDArray[np.float32]
 
 
 class AnswerError(ValueError):
-    """An answer that does not prove what it must. `json` is False when it is no JSON at all."""
+    """An answer that does not prove what it must.
 
-    def __init__(self, message: str, *, json: bool = True) -> None:
+    `json` is False when it is no JSON at all, `torn` when it is JSON that cannot be read.
+    """
+
+    def __init__(self, message: str, *, json: bool = True, torn: bool = False) -> None:
         super().__init__(message)
         self.json = json
+        self.torn = torn
 
 
 def read(body: bytes) -> Any:
@@ -34,10 +45,22 @@ def read(body: bytes) -> Any:
     except (ValueError, RuntimeError) as error:
         begins_as_json = body.lstrip()[:1] == b"{"
         kind = "JSON that cannot be read" if begins_as_json else "no JSON"
-        raise AnswerError(f"the answer is {kind}", json=begins_as_json) from error
+        raise AnswerError(
+            f"the answer is {kind}", json=begins_as_json, torn=begins_as_json
+        ) from error
     if not isinstance(found, simdjson.Object):
         raise AnswerError("the answer is JSON, but no object")
     return found
+
+
+def without_nan(body: bytes) -> bytes | None:
+    """Return the body with what stands for no number in an array made a number; None: no such.
+
+    NaN, infinity, null and 1e400 become 1e300, which is infinite as float32: their row, and it
+    alone, will not prove itself. As they stand, a parser of JSON refuses the whole answer.
+    """
+    mended, count = _NO_NUMBER.subn(rb"\g<1>1e300", body)
+    return mended if count else None
 
 
 def text(found: Any, name: str) -> str:

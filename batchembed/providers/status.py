@@ -54,8 +54,11 @@ _TOO_MANY_TEXTS = re.compile(
 )
 _TOO_MUCH = re.compile(
     r"tokens per request|tokens in (?:the |this )?batch|tokens per (?:submitted )?batch"
-    r"|tokens overall|too many inputs|too many (?:texts|prompts)|batch (?:size )?(?:is )?too large",
+    r"|tokens overall|batch (?:is )?too large",
     re.IGNORECASE,
+)
+_TOO_MANY = re.compile(
+    r"too many (?:inputs|texts|prompts)|batch size (?:is )?too large", re.IGNORECASE
 )
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _PAGE_TITLE = re.compile(r"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
@@ -157,14 +160,21 @@ def _blamed(request: Request, status: int, headers: Mapping[str, str], told: Sai
         return Fatal(reason, hint=_ADDRESS)
     if told.param.lower() in _SETTINGS:
         return Fatal(reason, hint=f"the server does not take this `{told.param}`: see [model]")
-    if len(request) > 1:
-        cap = _TOO_MANY_TEXTS.search(told.message)
-        texts = int(cap.group(1)) if cap else 0
-        if 0 < texts < len(request):
-            return TooLarge(reason, texts)
-        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or _too_much(told):
-            return TooLarge(reason)
-    return Refused(reason, status, request_id(headers))
+    too_large = _too_large(request, status, told, reason) if len(request) > 1 else None
+    return too_large or Refused(reason, status, request_id(headers))
+
+
+def _too_large(request: Request, status: int, told: Said, reason: str) -> TooLarge | None:
+    """Return in what way a request is too large as a whole, or None when it is not that."""
+    cap = _TOO_MANY_TEXTS.search(told.message)
+    texts = int(cap.group(1)) if cap else 0
+    if 0 < texts < len(request):
+        return TooLarge(reason, texts, by="texts")
+    if _TOO_MANY.search(told.message):
+        return TooLarge(reason, by="texts")
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or _too_much(told):
+        return TooLarge(reason)
+    return None
 
 
 def request_id(headers: Mapping[str, str]) -> str:

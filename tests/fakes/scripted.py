@@ -128,8 +128,8 @@ class Texts:
     def fit(self, limits: Limits) -> None:
         self.packer.limits = limits
 
-    def tighten(self, texts_per_request: int) -> None:
-        self.packer.tighten(texts_per_request)
+    def tighten(self, texts: int | None = None, size: int | None = None) -> None:
+        self.packer.tighten(texts, size)
 
 
 def loop_of(

@@ -1,0 +1,34 @@
+"""How a run ends before its time, by reasons that the hot loop meets."""
+
+from __future__ import annotations
+
+from batchembed.errors import ActionNeededError, NotFinishedError
+from batchembed.exchange import Malformed, Refused, Reject, TooLarge
+
+
+def nothing_passes(outcome: Refused | Malformed | TooLarge) -> ActionNeededError:
+    """Return how a run ends when even a harmless text is not taken."""
+    if isinstance(outcome, Malformed):
+        told = f"no answer of the provider proves itself: {outcome.reason}"
+    else:
+        told = f"the provider refuses every request: {outcome.reason}"
+    return ActionNeededError(
+        told, hint="check [model] in the job file; a plain sentence was not taken either"
+    )
+
+
+def disk_error(error: OSError) -> NotFinishedError:
+    """Return how a run ends when the disk does not take what was paid for."""
+    return NotFinishedError(
+        f"the run directory cannot be written: {error.strerror or error}",
+        hint="make room or mend the disk, then run the same command again",
+    )
+
+
+def too_many_rejects(rejects: int, most: int, last: Reject) -> ActionNeededError:
+    """Return how a run ends when more texts were rejected than the job allows."""
+    return ActionNeededError(
+        f"`{rejects}` texts were rejected, and `limits.max_rejects` allows `{most}`; "
+        f"the last one: {last.reason} {last.message}".rstrip(),
+        hint="mend the texts, or allow more with --set limits.max_rejects=…",
+    )

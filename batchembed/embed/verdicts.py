@@ -1,0 +1,98 @@
+"""What the hot loop judges by, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchembed.errors import BatchembedError
+from batchembed.exchange import Reject, Request, Vectors
+
+REFUSED_IN_ROW = 2  # after so many, the next refusal asks whether anything would pass
+
+
+@dataclass(slots=True)
+class Cut:
+    """A request that was too large as a whole. When both halves pass, its size was the reason.
+
+    `texts` and `bytes` are those of the larger half; `by` says which of them was too much.
+    """
+
+    by: Literal["texts", "size"]
+    texts: int
+    bytes: int
+    passed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A request, or what is left of one, and what happened to it so far.
+
+    `alone`: asked by itself because an earlier answer was doubtful. `failures`: how often it was
+    unavailable while other requests were answered; `answers` is how many were at the last time,
+    `tries` how often it was unavailable at all. `held`: what it was answered before, together with
+    a text that differs little; it is paid for, and lost (asked again) when the run ends now.
+    `tears` is how often its answer was torn; `cut` is what it is one half of.
+    """
+
+    request: Request
+    alone: bool = False
+    failures: int = 0
+    answers: int = 0
+    tries: int = 0
+    held: Vouched | None = None
+    tears: int = 0
+    cut: Cut | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the run knows when it judges: answers so far, the dimension, whether texts pass.
+
+    `folds`: it is proven that the server gives one vector to texts that differ little.
+    `refusals` were told in a row, with no answer in between.
+    """
+
+    answers: int
+    dimensions: int | None
+    normalize: bool
+    harmless_passed: bool
+    folds: bool = False
+    refusals: int = 0
+
+    @property
+    def doubted(self) -> bool:
+        """Whether the job may be at fault, and not a text: nothing passes, as far as is known."""
+        begins = not self.answers and not self.harmless_passed
+        return begins or self.refusals >= REFUSED_IN_ROW
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """What an answer proved: `keys` (n, 16), `vectors` (n, d)."""
+
+    keys: NDArray[np.uint8]
+    vectors: Vectors
+    tokens: int
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do. `again` is asked from its end; `cap` is a limit of texts a request, as told.
+
+    `try_harmless`: nothing else is answered, so find out first whether anything would be.
+    `folds`: a text alone has the vector that it shared before, or has another.
+    """
+
+    keep: Vouched | None = None
+    rejects: tuple[Reject, ...] = ()
+    again: tuple[Part, ...] = ()
+    cap: int | None = None
+    end: BatchembedError | None = None
+    failure: tuple[str, str] | None = None
+    try_harmless: bool = False
+    folds: bool | None = None

@@ -139,9 +139,20 @@ def open_ledger(store: Store, manifest: Manifest | None) -> tuple[Ledger, list[F
     return ledger, damaged
 
 
-def is_done(store: Store, manifest: Manifest | None, corpus_told: Mapping[str, Any]) -> bool:
-    """Return whether a complete run stands there for this very corpus, by names and sizes alone."""
+def is_done(
+    store: Store,
+    manifest: Manifest | None,
+    corpus_told: Mapping[str, Any],
+    *,
+    but_for_rejects: bool = False,
+) -> bool:
+    """Return whether a complete run stands there for this very corpus, by names and sizes alone.
+
+    With `but_for_rejects`, a run that has any is not done.
+    """
     if manifest is None or manifest.corpus != corpus_told:
+        return False
+    if but_for_rejects and manifest.rejects is not None:
         return False
     if not store.path(MANIFEST).is_file():
         return False

@@ -29,6 +29,7 @@ class Run:
     monitor: Monitor
     environ: Mapping[str, str]
     clock: Clock
+    retry_rejects: bool = False
 
     @property
     def summary(self) -> Summary:

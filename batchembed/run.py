@@ -30,8 +30,11 @@ def run(
     *,
     environ: Mapping[str, str] | None = None,
     clock: Clock | None = None,
+    retry_rejects: bool = False,
 ) -> Summary:
     """Run a job, or continue it, and return what it came to.
+
+    With `retry_rejects`, texts that were rejected before are asked again.
 
     Raises UsageError before anything is sent, ActionNeededError when a person must act,
     NotFinishedError when the same call later will go on, InterruptedRunError after a signal.
@@ -41,7 +44,9 @@ def run(
     hold = Hold(store.root, directory.holder(clock))
     try:
         with raise_on_signal():
-            return _story(Run(job, store, monitor, environ or os.environ, clock))
+            return _story(
+                Run(job, store, monitor, environ or os.environ, clock, retry_rejects=retry_rejects)
+            )
     except BatchembedError as error:
         changed = isinstance(error, CorpusError) and monitor.summary.sent > 0
         why = NotFinishedError(error.message, hint=error.hint) if changed else error
@@ -75,12 +80,16 @@ def _story(run: Run) -> Summary:
     manifest = directory.claim(run.store, preparing.identity(run.job, spec), run.clock)
     completing.listen(run)
     told = {"fingerprint": rows.fingerprint(), "id": run.job.table.id}
-    if manifest is not None and directory.is_done(run.store, manifest, told):
+    if manifest is not None and directory.is_done(
+        run.store, manifest, told, but_for_rejects=run.retry_rejects
+    ):
         return completing.only_compare(run, manifest)
 
     survey = preparing.take_survey(run, rows, spec)
     ledger, damaged = directory.open_ledger(run.store, manifest)
     preparing.say_damage(run.monitor, ledger, damaged)
+    if run.retry_rejects:
+        ledger.rejects.clear()
     missing = ledger.missing(survey.keys(), scratch=run.store.path(SCRATCH))
     most = preparing.most_rejects(run, survey, missing)
     rows.unchanged()

@@ -6,8 +6,8 @@ import random
 import time
 
 import pytest
-from fakes import running
-from fakes.runs import digests, manifest, rejects, texts, until, write
+from fakes import faults, running
+from fakes.runs import HARMLESS, digests, manifest, rejects, texts, until, write
 
 OLD = texts(400, seed=1)
 NEW = texts(4, seed=2)
@@ -105,6 +105,36 @@ def test_rejects_stay_rejects(place, server):
     job.run(code=3)
     assert rejects(job.out) == first
     assert server.bill.paid_twice == {}
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_rejects_can_be_taken_up_again(place, server, published):
+    """With --retry-rejects they are asked once more, and nothing else is; what passes now stays."""
+    bad = [OLD[n] for n in (7, 20, 33)]
+    given = [*OLD[:40], ""]
+    still = bad[:1]
+    script = {"bad": set(bad), "down": not published}
+
+    def answers(seen):
+        if script["down"] and OLD[39] in seen.texts:
+            return faults.status(401)
+        return faults.status(400) if script["bad"] & set(seen.texts) else None
+
+    server.script = answers
+    job = place(given, server=server, **HOW, limits__max_rejects=5, limits__concurrency=1)
+    job.run(code=3 if published else 4)
+    paid, script["bad"], script["down"] = len(job.sent()), set(still), False
+    if published:
+        job.run(code=3)
+        assert len(job.sent()) == paid, "without the flag they stay rejects"
+    job.run("run", job.job, "--retry-rejects", code=3)
+    assert job.wrong(unembedded=lambda text: text in still) == []
+    assert set(bad[1:]) <= set(job.sent()[paid:])
+    assert {t for t, n in server.bill.texts.items() if n > 1} <= {HARMLESS}
+    assert [r["reason"] for r in rejects(job.out)] == ["refused", "empty_text"]
+    requests = server.bill.requests
+    job.run(code=3)
+    assert server.bill.requests == requests, "what was taken up is no reject any more"
 
 
 def test_an_unfinished_run_goes_on_with_a_grown_corpus(place):

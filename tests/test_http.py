@@ -102,7 +102,7 @@ def test_numbers_that_are_none_are_left_to_the_run():
 )
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_what_is_no_number_costs_its_own_row(name, odd):
-    """JSON has no NaN, so a parser refuses it; the other rows of the answer are kept all the same."""
+    """JSON has no NaN, so a parser refuses it; the other rows of the answer are kept."""
     rows = [f"[{odd},1.5]", "[0.6,0.8]"]
     shown = (
         '{"data":[' + ",".join(f'{{"index":{n},"embedding":{r}}}' for n, r in enumerate(rows)) + "]"

@@ -20,6 +20,9 @@ R = TypeVar("R")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Answer as one JSON object.")
 quiet = click.option("--quiet", is_flag=True, help="Print nothing on success.")
+retry_rejects = click.option(
+    "--retry-rejects", is_flag=True, help="Ask texts again that were rejected before."
+)
 settings_option = click.option(
     "--set",
     "overrides",

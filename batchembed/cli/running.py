@@ -17,6 +17,7 @@ from batchembed.cli.frame import (
     leaves,
     monitor_for,
     quiet,
+    retry_rejects,
     settings_option,
 )
 from batchembed.errors import BatchembedError
@@ -32,12 +33,11 @@ R = TypeVar("R")
 @click.argument("job_file", metavar="JOB.toml", type=click.Path(dir_okay=False))
 @settings_option
 @click.option("--out", metavar="RUN", help="The run directory, instead of the job file's.")
+@retry_rejects
 @as_json
 @quiet
 @leaves
-def run(
-    job_file: str, overrides: tuple[str, ...], out: str | None, as_json: bool, quiet: bool
-) -> None:
+def run(job_file: str, overrides: tuple[str, ...], out: str | None, **how: bool) -> None:
     """Run a job file, or continue it: the same command again is the resume.
 
     \b
@@ -45,7 +45,7 @@ def run(
     """
     from batchembed.job import load
 
-    _run(load(job_file, overrides=overrides, out=out), as_json=as_json, quiet=quiet)
+    _run(load(job_file, overrides=overrides, out=out), **how)
 
 
 def corpus_options(function: Callable[P, R]) -> Callable[P, R]:
@@ -70,10 +70,11 @@ def corpus_options(function: Callable[P, R]) -> Callable[P, R]:
 @click.argument("corpus", nargs=-1, required=True)
 @click.option("--out", metavar="RUN", required=True, help="The run directory.")
 @corpus_options
+@retry_rejects
 @as_json
 @quiet
 @leaves
-def embed(corpus: tuple[str, ...], out: str, as_json: bool, quiet: bool, **told: Any) -> None:
+def embed(corpus: tuple[str, ...], out: str, **told: Any) -> None:
     """Embed CORPUS (files, folders, globs) without a job file; RUN/job.toml keeps what was run.
 
     \b
@@ -81,7 +82,8 @@ def embed(corpus: tuple[str, ...], out: str, as_json: bool, quiet: bool, **told:
     """
     from batchembed.job import job_of
 
-    _run(job_of(corpus, out, told), as_json=as_json, quiet=quiet)
+    how = {name: told.pop(name) for name in ("retry_rejects", "as_json", "quiet")}
+    _run(job_of(corpus, out, told), **how)
 
 
 @click.command()
@@ -130,14 +132,14 @@ def status(run_directory: Path, watch: bool, as_json: bool) -> None:
         time.sleep(2)
 
 
-def _run(job: Job, *, as_json: bool, quiet: bool) -> None:
+def _run(job: Job, *, retry_rejects: bool, as_json: bool, quiet: bool) -> None:
     from batchembed.api import glance
     from batchembed.run import run as run_job
     from batchembed.words import run_words
 
     monitor = monitor_for(quiet=quiet)
     try:
-        summary = run_job(job, monitor)
+        summary = run_job(job, monitor, retry_rejects=retry_rejects)
     except BatchembedError as error:
         monitor.keep = None  # the directory may be another run's by now
         failed = monitor.close("stopped", error.exit_code)

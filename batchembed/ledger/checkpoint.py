@@ -196,7 +196,7 @@ class Ledger:
         """Return which rows have no vector and no reject yet; see `join.missing`."""
         known = np.frombuffer(b"".join(self.rejects), np.uint8).reshape(-1, KEY_BYTES)
         rejected = (known, np.full(len(known), NOWHERE))
-        entries = itertools.chain([rejected], self.entries())
+        entries = itertools.chain(self.entries(), [rejected])  # a vector outweighs a reject
         return join.missing(entries, corpus_keys, scratch=scratch)
 
     def locate(

@@ -294,7 +294,7 @@ def test_a_run_that_has_let_go_writes_nothing(place, monkeypatch):
     """What it came to is told, but the directory may be another run's by then."""
     told = []
 
-    def fail(_job, monitor):
+    def fail(_job, monitor, **_):
         monitor.keep = told.append
         raise UsageError("no")
 

@@ -6,11 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from fakes import running
 from fakes.commands import ROOT
-from fakes.runs import manifest, until
+from fakes.faults import Fault
+from fakes.runs import manifest, settings, table, texts, until, write, write_job
 
 CRON = {"HOME": "/nowhere", "LOGNAME": "nobody", "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
 
@@ -148,13 +149,17 @@ def test_the_timer_starts_the_service():
 
 
 def test_sigterm_from_systemd_is_a_clean_stop(home):
-    """The process that gets the signal is the run itself, not a shell before it."""
+    """The process that gets the signal is the run itself; the next start goes on."""
     service = unit("batchembed.service")["Service"]
-    process = started(f"cd {service['WorkingDirectory']} && exec {service['ExecStart']}", home)
-    until((home / "runs/quickstart/.lock").exists)
-    process.terminate()
-    process.communicate(timeout=30)
-    assert process.returncode in {0, 143}  # it may have been quicker
-    code, _ = ended(f"cd {service['WorkingDirectory']} && exec {service['ExecStart']}", home)
-    assert code == 0
-    assert Path(home / "runs/quickstart/manifest.json").exists()
+    command = f"cd {service['WorkingDirectory']} && exec {service['ExecStart']}"
+    write(home / "corpus.parquet", table(texts(20)))
+    with running(script=lambda seen: Fault(delay=0.2) if seen.number > 3 else None) as server:
+        one = {"limits__texts_per_request": 1, "limits__concurrency": 1}
+        write_job(home / "jobs/quickstart.toml", settings("corpus.parquet", server, **one))
+        process = started(command, home)
+        until(lambda: server.bill.answered > 3)
+        process.terminate()
+        process.communicate(timeout=30)
+        assert process.returncode == 143
+        assert ended(command, home)[0] == 0
+        assert server.bill.paid_twice == {}

@@ -93,7 +93,7 @@ class HttpProvider:
         except (ValueError, TypeError) as error:
             return self._redactor.outcome(Refused(f"cannot be sent: {error}"))
         try:
-            status, headers, body = await self._exchange(call, _allowed(request, self._expected))
+            status, headers, body = await self._exchange(call, self._allowed(request))
             outcome = self._dialect.parse(request, status=status, headers=headers, body=body)
         except Exception as error:  # noqa: BLE001 — one attempt never raises: see Provider
             outcome = failure(error)
@@ -123,10 +123,12 @@ class HttpProvider:
         """Release connections; the provider is not used afterwards."""
         await self._session.close()
 
-    @property
-    def _expected(self) -> int | None:
+    def _allowed(self, request: Request) -> int:
+        """Return how many bytes of answer are read: twice what the longest right one would have."""
         spec = getattr(self._dialect, "spec", None)
-        return getattr(spec, "dimensions", None)
+        dimensions = getattr(spec, "dimensions", None) or UNKNOWN_DIMENSIONS
+        numbers = len(request) * dimensions * getattr(spec, "outputs", 1)
+        return min(MOST_BYTES, 2 * BYTES_PER_NUMBER * numbers + ROOM)
 
     async def _exchange(self, call: Call, most: int) -> tuple[int, Mapping[str, str], bytes]:
         async with self._session.request(
@@ -218,12 +220,6 @@ async def _read(answer: aiohttp.ClientResponse, most: int, *, whole: bool) -> by
                 raise OversizeError(f"the answer is larger than {most:,} bytes")
             break
     return b"".join(pieces)[:most]
-
-
-def _allowed(request: Request, dimensions: int | None) -> int:
-    """Return how many bytes of answer are read: twice what the longest right one would have."""
-    numbers = len(request) * (dimensions or UNKNOWN_DIMENSIONS)
-    return min(MOST_BYTES, 2 * BYTES_PER_NUMBER * numbers + ROOM)
 
 
 def _certificate_trouble(error: BaseException) -> str | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from batchembed.errors import ActionNeededError, CorpusError, JobError
 from batchembed.job import Job, RoleColumn, secret
 from batchembed.ledger import Ledger, Missing
 from batchembed.monitor import Monitor, Summary
-from batchembed.parts import VECTOR, FileNote, read_manifest
+from batchembed.parts import FileNote, read_manifest
 from batchembed.spec import Keyer, Spec
 from batchembed.store import SCRATCH, Store
 from batchembed.survey import Reading, Survey
@@ -116,37 +115,6 @@ def check_against(job: Job, spec: Spec) -> None:
         )
 
 
-def check_columns(job: Job, spec: Spec, kept: Sequence[str]) -> None:
-    """Raise unless the columns of vectors have names of their own, and the one to compare is there.
-
-    Layers that are counted from the end have their number only once the model has answered.
-    """
-    wanted = None if job.similarity is None else job.similarity.column
-    if spec.outputs == 1:
-        possible = [VECTOR]
-    else:
-        numbers = [r"\d+" if layer < 0 else str(layer) for layer in spec.layers]
-        possible = [f"{VECTOR}_layer_{n}_{pooling}" for n in numbers for pooling in spec.pooling]
-    shown = ", ".join(f"`{name}`" for name in possible).replace(r"\d+", "N")
-    if job.similarity is not None and wanted is None and spec.outputs > 1:
-        raise JobError(
-            "`similarity.column` is missing: there will be several columns of vectors",
-            hint=f"name one of {shown}",
-        )
-    if wanted is not None and not any(re.fullmatch(name, wanted) for name in possible):
-        raise JobError(
-            f"`similarity.column`: there will be no column of vectors `{wanted}`",
-            hint=f"there will be {shown}",
-        )
-    for name in kept:
-        if any(re.fullmatch(other, name) for other in possible):
-            raise CorpusError(
-                f"the corpus has a column `{name}`, which is the name of a column of the output",
-                hint="list the columns to carry over in `keep` under [corpus], without this one, "
-                "or rename it",
-            )
-
-
 def provider_key(job: Job, spec: Spec, environ: Mapping[str, str]) -> str | None:
     """Return the provider's key; None where a server of one's own is asked without one.
 
@@ -157,6 +125,20 @@ def provider_key(job: Job, spec: Spec, environ: Mapping[str, str]) -> str | None
     if info.own_host_only and spec.base_url != info.base_url and not named:
         return None
     return secret(access, info.key_variable, environ=environ)
+
+
+def key_reader(job: Job, spec: Spec, environ: Mapping[str, str]) -> Callable[[], str | None] | None:
+    """Return what reads the provider's key anew, None where it comes from what cannot change."""
+    if not (job.access.key_file or job.access.key_command):
+        return None
+
+    def read() -> str | None:
+        try:
+            return provider_key(job, spec, environ)
+        except ActionNeededError:  # then the key that was refused is the last one there was
+            return None
+
+    return read
 
 
 def say_damage(monitor: Monitor, ledger: Ledger, damaged: list[FileNote]) -> None:

@@ -9,9 +9,10 @@ import ssl
 import aiohttp
 import numpy as np
 import pytest
-from fakes import faults, vectors
+from fakes import faults, raw, vectors
 from fakes.attempts import PROVIDERS, attempts, outcome, pair, request, right, spec
 from fakes.faults import Fault
+from fakes.raw import raw as raw_server
 
 from batchembed.exchange import (
     Control,
@@ -260,3 +261,35 @@ def test_nothing_is_left_open():
     """Closing a provider closes its connections: a warning here would fail this test."""
     attempts(*[request()] * 3)
     gc.collect()
+
+
+def test_an_idle_connection_that_was_closed_is_no_outage():
+    """The server may close it at any time: the next attempt may start at once, over a new one."""
+
+    async def go():
+        with raw_server(lambda n, _texts: raw.hung_up if n == 1 else None) as server:
+            provider = open_provider(spec(), Access(base_url=server.openai_url), key=None)
+            found = [await provider.attempt(request()) for _ in range(3)]
+            await provider.close()
+            return found
+
+    first, closed, third = asyncio.run(go())
+    assert isinstance(first, Response)
+    assert isinstance(closed, Unavailable)
+    assert (closed.wait, "idle" in closed.reason) == (0.0, True)
+    assert isinstance(third, Response)
+
+
+def test_a_server_that_hangs_up_on_new_connections_is_down():
+    """Then waiting at once would be a storm."""
+
+    async def go():
+        with raw_server(lambda *_: raw.hung_up) as server:
+            provider = open_provider(spec(), Access(base_url=server.openai_url), key=None)
+            found = await provider.attempt(request())
+            await provider.close()
+            return found
+
+    found = asyncio.run(go())
+    assert isinstance(found, Unavailable)
+    assert found.wait is None

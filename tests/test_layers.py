@@ -10,10 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "batchembed"
 
 LEVELS = (
-    (
-        "spec exchange prompts store monitor errors buckets clock controls cores version history "
-        "interrupts"
-    ),
+    "spec exchange store monitor errors buckets clock controls cores version interrupts history",
     "corpus packing pacing ledger segments parts providers",
     "embed publish plan verify similarity search report job survey directory",
     "engines",

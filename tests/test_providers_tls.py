@@ -2,49 +2,26 @@
 
 import asyncio
 import os
-import ssl
-import subprocess
 import sys
 import textwrap
 
 import pytest
 from fakes import Server
 from fakes.attempts import KEY, attempts, request, spec
+from fakes.tls import certificate, context
 
 from batchembed.exchange import Fatal
 from batchembed.providers import Access, open_provider
 
 
-def _certificate(folder, *, days=1, name="localhost"):
-    """Make a self-signed certificate with the openssl program; returns certificate and key file."""
-    files = folder / "cert.pem", folder / "key.pem"
-    extra = f"subjectAltName=DNS:{name}" + (",IP:127.0.0.1" if name == "localhost" else "")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-keyout", str(files[1]), "-out", str(files[0]), "-days", str(days),
-         "-subj", f"/CN={name}", "-addext", extra],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return files
-
-
-def _tls(files):
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*files)
-    return context
-
-
 @pytest.fixture
-def certificate(tmp_path):
-    try:
-        return _certificate(tmp_path)
-    except FileNotFoundError:
-        pytest.skip("NOT PROVEN: TLS failures, as there is no openssl program to make certificates")
+def files(tmp_path):
+    return certificate(tmp_path)
 
 
-def test_a_certificate_that_cannot_be_proven_is_fatal(certificate):
+def test_a_certificate_that_cannot_be_proven_is_fatal(files):
     """The cause is named, and nothing was sent."""
-    (found,), server = attempts(tls=_tls(certificate))
+    (found,), server = attempts(tls=context(files))
     assert isinstance(found, Fatal)
     assert "self-signed" in found.reason.replace(" ", "-")
     assert server.bill.requests == 0
@@ -67,9 +44,9 @@ def test_plain_http_behind_https_is_fatal():
 
 
 @pytest.mark.parametrize(("name", "kind"), [("localhost", "Response"), ("other.test", "Fatal")])
-def test_an_authority_can_be_named_and_the_host_is_still_checked(tmp_path, certificate, name, kind):
+def test_an_authority_can_be_named_and_the_host_is_still_checked(tmp_path, name, kind):
     """SSL_CERT_FILE, as the hint says; a certificate for another host stays refused."""
-    files = _certificate(tmp_path, name=name)
+    files = certificate(tmp_path, name=name)
     words = textwrap.dedent(
         """
         import asyncio, sys, numpy as np
@@ -88,7 +65,7 @@ def test_an_authority_can_be_named_and_the_host_is_still_checked(tmp_path, certi
     )
 
     async def go():
-        async with Server(tls=_tls(files)) as server:
+        async with Server(tls=context(files)) as server:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", words, server.openai_url,
                 env={**os.environ, "SSL_CERT_FILE": str(files[0])},

@@ -24,7 +24,7 @@ from batchembed.spec import Spec
 class Plant:
     """What the engine is given to work with. `most_rejects`: of texts that are sent.
 
-    `ask_about`: ask the server about itself first.
+    `ask_about`: ask the server about itself first. `renew` reads the key anew, if it can change.
     """
 
     spec: Spec
@@ -34,8 +34,8 @@ class Plant:
     clock: Clock
     most_rejects: int
     dimensions: int | None = None
-    outputs: tuple[str, ...] = ()
     ask_about: bool = True
+    renew: Callable[[], str | None] | None = None
 
 
 def limits(job: Job, spec: Spec) -> Limits:
@@ -64,7 +64,9 @@ def embed(job: Job, feed: Feed, plant: Plant) -> None:
 
 async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
     bounds, spec = limits(job, plant.spec), plant.spec
-    provider = providers.open_provider(spec, _access(job, bounds), key=plant.key, clock=plant.clock)
+    provider = providers.open_provider(
+        spec, _access(job, bounds), key=plant.key, clock=plant.clock, renew=plant.renew
+    )
     rates = Rates(bounds.requests_per_minute, bounds.tokens_per_minute)
     pacer = Pacer(rates, plant.clock, rng=random.Random())  # noqa: S311 - jitter, no secret
     history = plant.monitor.history
@@ -76,8 +78,6 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
             concurrency=bounds.concurrency,
             normalize=spec.normalize,
             dimensions=spec.dimensions or plant.dimensions,
-            joined=spec.outputs,
-            outputs=plant.outputs,
             patience=job.limits.patience,
             most_rejects=plant.most_rejects,
         )

@@ -20,7 +20,6 @@ from batchembed.parts.manifest import (
     part_name,
     read_manifest,
     read_voucher,
-    vector_columns,
 )
 from batchembed.parts.published import (
     PublishedPart,
@@ -54,6 +53,5 @@ __all__ = [
     "part_schema",
     "read_manifest",
     "read_voucher",
-    "vector_columns",
     "whole_parts",
 ]

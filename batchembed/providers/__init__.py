@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from batchembed.clock import Clock
 from batchembed.errors import ActionNeededError
 from batchembed.exchange import Dialect, Limits, Provider
@@ -26,9 +28,9 @@ def limits(spec: Spec) -> Limits:
     """Return what one request to the provider may hold, as far as it is known beforehand."""
     spec = defaults(spec)
     if spec.provider == "aleph-alpha":
-        from batchembed.providers.aleph_alpha import dialect
+        from batchembed.providers import aleph_alpha
 
-        return dialect.limits(spec)
+        return aleph_alpha.limits(spec)
     if spec.provider == "openai":
         from batchembed.providers import openai
 
@@ -39,9 +41,14 @@ def limits(spec: Spec) -> Limits:
 
 
 def open_provider(
-    spec: Spec, access: Access, *, key: str | None, clock: Clock | None = None
+    spec: Spec,
+    access: Access,
+    *,
+    key: str | None,
+    clock: Clock | None = None,
+    renew: Callable[[], str | None] | None = None,
 ) -> Provider:
-    """Return the provider that `spec` names, ready for attempts.
+    """Return the provider that `spec` names, ready for attempts; `renew` reads the key anew.
 
     The address is the one of `access`, else of `spec`. Must be called inside a running event
     loop. Raises JobError for what cannot work, ActionNeededError for a key that is missing.
@@ -59,12 +66,14 @@ def open_provider(
         raise ActionNeededError(
             f"provider `{spec.provider}` needs a key", hint=f"set {provider.key_variable}"
         )
-    return HttpProvider(_dialect(spec, access), address, key=key, access=access, clock=clock)
+    return HttpProvider(
+        _dialect(spec, access), address, key=key, access=access, clock=clock, renew=renew
+    )
 
 
 def _dialect(spec: Spec, access: Access) -> Dialect:
     if spec.provider == "aleph-alpha":
-        from batchembed.providers.aleph_alpha.dialect import AlephAlpha
+        from batchembed.providers.aleph_alpha import AlephAlpha
 
         return AlephAlpha(
             spec, limits(spec), nice=access.nice, hosting=access.hosting, tags=access.tags

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from email.utils import format_datetime
 from http import HTTPStatus
+from types import SimpleNamespace
 
 import aiohttp
 from multidict import CIMultiDict
@@ -44,8 +46,8 @@ _TLS_SETUP = ("WRONG_VERSION", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "PROTOCOL
 class HttpProvider:
     """A provider that is reached over HTTP: one session, one attempt a call, no retries.
 
-    Redirects, cookies, proxies from the environment and compression are off. Must be made
-    inside a running event loop.
+    Redirects, cookies, proxies from the environment and compression are off. `renew` reads the
+    key anew when the server takes it no more. Must be made inside a running event loop.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class HttpProvider:
         key: str | None,
         access: Access,
         clock: Clock | None = None,
+        renew: Callable[[], str | None] | None = None,
     ) -> None:
+        self._key, self._renew, self._renewing = key, renew, asyncio.Lock()
         self._dialect = dialect
         self._base = base_url.rstrip("/") + "/"
         self._redactor = Redactor([key])
@@ -76,6 +80,7 @@ class HttpProvider:
                 "Content-Type": "application/json",
             },
             trust_env=False,
+            trace_configs=[_tracing()],
         )
 
     def __repr__(self) -> str:
@@ -92,11 +97,18 @@ class HttpProvider:
             call = self._dialect.build(request)
         except (ValueError, TypeError) as error:
             return self._redactor.outcome(Refused(f"cannot be sent: {error}"))
+        key, line = self._key, _Line()
         try:
-            status, headers, body = await self._exchange(call, self._allowed(request))
+            status, headers, body = await self._exchange(
+                call, _allowed(request, self._expected), line
+            )
             outcome = self._dialect.parse(request, status=status, headers=headers, body=body)
+            if status == HTTPStatus.UNAUTHORIZED and await self._renewed(key):
+                outcome = Unavailable("401, and the key is another by now", wait=0.0)
         except Exception as error:  # noqa: BLE001 — one attempt never raises: see Provider
             outcome = failure(error)
+            if line.reused and isinstance(error, aiohttp.ServerDisconnectedError):
+                outcome = Unavailable("the server closed an idle connection", wait=0.0)
         return self._redactor.outcome(outcome)
 
     async def about(self) -> About:
@@ -111,7 +123,9 @@ class HttpProvider:
         for inquiry in self._dialect.inquiries():
             try:
                 async with asyncio.timeout(INQUIRY_SECONDS):
-                    status, headers, body = await self._exchange(inquiry.call, inquiry.most)
+                    status, headers, body = await self._exchange(
+                        inquiry.call, inquiry.most, _Line()
+                    )
                 known = self._dialect.learn(
                     known, inquiry, status=status, headers=headers, body=body
                 )
@@ -123,20 +137,33 @@ class HttpProvider:
         """Release connections; the provider is not used afterwards."""
         await self._session.close()
 
-    def _allowed(self, request: Request) -> int:
-        """Return how many bytes of answer are read: twice what the longest right one would have."""
+    @property
+    def _expected(self) -> int | None:
         spec = getattr(self._dialect, "spec", None)
-        dimensions = getattr(spec, "dimensions", None) or UNKNOWN_DIMENSIONS
-        numbers = len(request) * dimensions * getattr(spec, "outputs", 1)
-        return min(MOST_BYTES, 2 * BYTES_PER_NUMBER * numbers + ROOM)
+        return getattr(spec, "dimensions", None)
 
-    async def _exchange(self, call: Call, most: int) -> tuple[int, Mapping[str, str], bytes]:
+    async def _renewed(self, key: str | None) -> bool:
+        """Return whether the key is another than the `key` of an attempt, if need be read anew."""
+        if self._renew is None:
+            return False
+        async with self._renewing:
+            if self._key == key:
+                fresh = await asyncio.to_thread(self._renew)
+                if fresh and fresh != key:
+                    self._key, self._redactor = fresh, Redactor([key, fresh])
+                    self._authorization = {"Authorization": f"Bearer {carried(fresh)}"}
+            return self._key != key
+
+    async def _exchange(
+        self, call: Call, most: int, line: _Line
+    ) -> tuple[int, Mapping[str, str], bytes]:
         async with self._session.request(
             call.method,
             self._url(call),
             data=call.body,
             headers={**call.headers, **self._authorization},
             allow_redirects=False,
+            trace_request_ctx=line,
         ) as answer:
             good = answer.status == HTTPStatus.OK
             body = await _read(answer, most if good else ROOM, whole=good)
@@ -156,6 +183,24 @@ class HttpProvider:
         if "date" in headers or "retry-after" not in headers:
             return headers  # look-ups in aiohttp's headers know no case
         return CIMultiDict({**headers, "date": format_datetime(self._clock.now(), usegmt=True)})
+
+
+@dataclass(slots=True)
+class _Line:
+    """How a request went out: over a connection that was open before, or not."""
+
+    reused: bool = False
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    """Return what tells a request's line that it is a connection from the pool."""
+
+    async def heard(_: object, about: SimpleNamespace, __: object) -> None:
+        about.trace_request_ctx.reused = True
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(heard)
+    return tracing
 
 
 class OversizeError(Exception):
@@ -220,6 +265,12 @@ async def _read(answer: aiohttp.ClientResponse, most: int, *, whole: bool) -> by
                 raise OversizeError(f"the answer is larger than {most:,} bytes")
             break
     return b"".join(pieces)[:most]
+
+
+def _allowed(request: Request, dimensions: int | None) -> int:
+    """Return how many bytes of answer are read: twice what the longest right one would have."""
+    numbers = len(request) * (dimensions or UNKNOWN_DIMENSIONS)
+    return min(MOST_BYTES, 2 * BYTES_PER_NUMBER * numbers + ROOM)
 
 
 def _certificate_trouble(error: BaseException) -> str | None:

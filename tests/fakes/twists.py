@@ -100,6 +100,62 @@ def twist_small_files(most: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
+def twist_time_flies(factor: float) -> None:
+    """Let time pass `factor` times faster for the run: for its timers, time-outs and clock."""
+    import asyncio
+    import selectors
+    import time
+
+    from batchembed.clock import SystemClock
+
+    seconds = asyncio.BaseEventLoop.time
+    select = selectors.EpollSelector.select
+
+    def hurried(self: object, timeout: float | None = None) -> object:
+        return select(self, timeout / factor if timeout and timeout > 0 else timeout)
+
+    asyncio.BaseEventLoop.time = lambda self: seconds(self) * factor
+    selectors.EpollSelector.select = hurried
+    SystemClock.monotonic = lambda _: time.monotonic() * factor
+
+
+def twist_peak_memory(told: str) -> None:
+    """Write the memory in use, in bytes, at an attempt's start and the most since then."""
+    from batchembed.providers.http import HttpProvider
+
+    def begin() -> None:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+        before.append(now("VmRSS"))
+
+    def now(name: str) -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition(name + ":")[2].split()[0]) << 10
+
+    real, before = HttpProvider.attempt, []
+
+    async def attempt(self: HttpProvider, request: object) -> object:
+        if not before:
+            begin()
+        return await real(self, request)
+
+    HttpProvider.attempt = attempt
+    _AT_END.append(lambda: Path(told).write_text(f"{before[0]} {now('VmHWM')}"))
+
+
+def twist_no_such_host(told: str) -> None:
+    """Let no host name be found; how often one was asked for is written to the file `told`."""
+    from aiohttp import DefaultResolver
+
+    asked = []
+
+    async def resolve(_: object, host: str, *__: object, **___: object) -> object:
+        asked.append(host)
+        raise OSError(None, "Name or service not known")
+
+    DefaultResolver.resolve = resolve
+    _AT_END.append(lambda: Path(told).write_text(str(len(asked))))
+
+
 # -- planted bugs: the suites must see them ------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ PYTHON ?= python3
 UV = $(shell command -v uv || echo $(BIN)/uv)
 JOB ?= jobs/quickstart.toml
 
-.PHONY: help setup run test test-slow interop lint types bench lock clean
+.PHONY: help setup run test test-slow interop airflow lint types bench lock clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
@@ -38,6 +38,11 @@ test-slow: $(STAMP)
 interop: $(STAMP)
 	@test -x .venv-interop/bin/python || $(BIN)/python -m venv .venv-interop
 	@$(UV) pip install --quiet --python .venv-interop/bin/python --group interop
+
+# make airflow  install the Airflow that test-slow runs our DAG with, in a venv of its own
+airflow: $(STAMP)
+	@test -x .venv-airflow/bin/python || $(BIN)/python -m venv .venv-airflow
+	@$(UV) pip install --quiet --python .venv-airflow/bin/python --editable '.[airflow]'
 
 # make lint  ruff and mypy
 lint: $(STAMP)

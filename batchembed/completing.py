@@ -25,6 +25,7 @@ from batchembed.parts import (
     Manifest,
     RunVectors,
     read_manifest,
+    vector_columns,
 )
 from batchembed.preparing import Run, identity, over_tolerance
 from batchembed.similarity import SimilaritySettings, compare
@@ -54,12 +55,18 @@ def stage(
         "model": spec.name,
         "model_versions": _model_versions(ledger, before),
         "representation": identity(run.job, spec).role,
-        "dimensions": ledger.dimensions,
+        "dimensions": _dimensions(ledger),
         "normalized": spec.normalize,
         "fingerprint": spec.fingerprint(),
+        "outputs": _outputs(spec, ledger),
     }
     form = publish.Form(
-        ledger.dimensions, run.job.output.dtype, about, REASONS, run.job.output.part_rows
+        ledger.dimensions,
+        run.job.output.dtype,
+        about,
+        REASONS,
+        run.job.output.part_rows,
+        ledger.outputs,
     )
     return publish.stage(rows, survey, ledger, run.store, form=form, heard=run.monitor.advance)
 
@@ -95,12 +102,30 @@ def manifest_of(
         },
         reasons=staged.reasons,
         bill={name: paid[name] + getattr(bill, name) for name in ("requests", "texts", "tokens")},
-        dimensions=ledger.dimensions or 0,
+        dimensions=_dimensions(ledger),
         dtype=run.job.output.dtype,
         model_versions=tuple(_model_versions(ledger, before)),
         seconds=round(run.summary.seconds, 3),
         finished=run.clock.now().isoformat(timespec="seconds"),
+        outputs=ledger.outputs,
     )
+
+
+def _dimensions(ledger: Ledger) -> int:
+    """Return how many numbers one vector has; the ledger joins those of a row."""
+    return (ledger.dimensions or 0) // max(1, len(ledger.outputs))
+
+
+def _outputs(spec: Spec, ledger: Ledger) -> list[dict[str, Any]]:
+    """Return what each column of vectors is: the layer as asked for and as the model counts it."""
+    if not ledger.outputs:
+        return []
+    asked = [(layer, pooling) for layer in spec.layers for pooling in spec.pooling]
+    columns = vector_columns(ledger.outputs)
+    return [
+        {"column": column, "output": output, "layer": layer, "pooling": pooling}
+        for column, output, (layer, pooling) in zip(columns, ledger.outputs, asked, strict=True)
+    ]
 
 
 def _model_versions(ledger: Ledger, before: Manifest | None) -> list[str]:
@@ -113,6 +138,8 @@ def _wanted(job: Job) -> dict[str, Any] | None:
     if job.similarity is None:
         return None
     told: dict[str, Any] = orjson.loads(orjson.dumps(job.similarity))
+    if job.similarity.column is None:  # as it was told before there was such a setting
+        del told["column"]
     if job.similarity.against is not None:  # other vectors there are another comparison
         other = read_manifest(Store(Path(job.similarity.against)))
         told["against_parts"] = [part.sha256 for part in other.parts] if other else []
@@ -125,8 +152,9 @@ def compare_as_asked(run: Run, draft: Manifest, folder: Path) -> Manifest:
     if wanted is None:
         return draft
     run.monitor.phase("comparing", None, "blocks")
-    left = RunVectors(folder, draft, name=run.store.root.name)
-    right = RunVectors(Path(wanted.against)) if wanted.against else None
+    column = wanted.column
+    left = RunVectors(folder, draft, name=run.store.root.name, column=column)
+    right = RunVectors(Path(wanted.against), column=column) if wanted.against else None
     settings = SimilaritySettings(
         wanted.top_k, wanted.min_score, wanted.dense, wanted.metric, wanted.dtype, wanted.force
     )
@@ -169,6 +197,7 @@ def complete(run: Run, manifest: Manifest) -> Summary:
     summary.path = str(run.store.root)
     summary.parts = len(manifest.parts)
     summary.dimensions = manifest.dimensions
+    summary.columns = list(manifest.columns) if len(manifest.columns) > 1 else []
     summary.similarity = [note.name for note in manifest.similarity]
     summary.billed_tokens = manifest.bill["tokens"]
     summary.cost = 0.0 if manifest.identity["spec"]["provider"] == "local" else None

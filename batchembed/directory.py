@@ -132,7 +132,12 @@ def keep_job(store: Store, job_toml: str) -> None:
 def open_ledger(store: Store, manifest: Manifest | None) -> tuple[Ledger, list[FileNote]]:
     """Return the ledger over checkpoint and published parts, and the parts that are damaged."""
     published, damaged = whole_parts(store, manifest) if manifest else ([], [])
-    ledger = Ledger(store, published, dimensions=manifest.dimensions if manifest else None)
+    ledger = Ledger(
+        store,
+        published,
+        dimensions=manifest.numbers if manifest else None,
+        outputs=manifest.outputs if manifest else (),
+    )
     if manifest is not None:
         ledger.rejects.update((reject.key, reject) for reject in known_rejects(store, manifest))
     ledger.load()

@@ -9,6 +9,9 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from batchembed.prompts import Control as Control  # noqa: PLC0414 - it passes on from here
+from batchembed.prompts import Prompt
+
 Role: TypeAlias = Literal["symmetric", "document", "query"]
 ROLES: tuple[Role, ...] = ("symmetric", "document", "query")
 
@@ -20,23 +23,12 @@ Vectors: TypeAlias = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
-    """An attention control: multiply the attention on a span of the text by `factor`.
-
-    `start` and `length` count characters (Unicode code points).
-    """
-
-    start: int
-    length: int
-    factor: float
-
-
-@dataclass(frozen=True, slots=True)
 class Request:
     """The texts of one API call, all of one role.
 
     `keys` has shape (n, 16), one row per text. `controls` is None when no text has any.
-    `tokens` is an estimate of what the call will be billed.
+    `tokens` is an estimate of what the call will be billed. `prompts` takes the place of texts
+    and controls where the corpus has more than texts; `texts` are then the words in them.
     """
 
     keys: Keys
@@ -44,20 +36,26 @@ class Request:
     role: Role = "symmetric"
     controls: tuple[tuple[Control, ...], ...] | None = None
     tokens: int = 0
+    prompts: tuple[Prompt, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def part(self, start: int, stop: int) -> Request:
-        """Return a request of the texts in [start, stop); tokens are shared out by length."""
+        """Return a request of the texts in [start, stop); tokens are shared out by length.
+
+        Those of prompts evenly, as the length of their texts says nothing of images.
+        """
         texts = self.texts[start:stop]
-        whole = sum(map(len, self.texts)) or 1
+        whole = sum(map(len, self.texts)) if self.prompts is None else 0
+        share = sum(map(len, texts)) / whole if whole else len(texts) / len(self.texts)
         return Request(
             keys=self.keys[start:stop],
             texts=texts,
             role=self.role,
             controls=self.controls[start:stop] if self.controls is not None else None,
-            tokens=max(1, round(self.tokens * sum(map(len, texts)) / whole)),
+            tokens=max(1, round(self.tokens * share)),
+            prompts=self.prompts[start:stop] if self.prompts is not None else None,
         )
 
 
@@ -102,6 +100,7 @@ class Response:
 
     `vectors` has shape (n, dimensions), float32; `tokens` is what the server billed (None: it
     did not say). `unusable` names positions that have no vector and never will, with the reason.
+    `outputs` are the names of the vectors that each row is joined of, where it is of several.
     `proven` says that no answer was mixed up on the way, since there was none: computed here.
     """
 
@@ -111,6 +110,7 @@ class Response:
     request_id: str = ""
     unusable: Mapping[int, str] = field(default_factory=dict)
     proven: bool = False
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

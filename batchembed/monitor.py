@@ -23,7 +23,8 @@ class Summary:
     """What a run came to. `seconds` are of this execution, the bill of all in this directory.
 
     `to_send` and `sent` count texts of this execution; `reused` texts were paid for before;
-    `failures` counts attempts by kind, `reasons` rejected rows; `server` is what it said it runs.
+    `columns` names those of vectors where there are several; `failures` counts attempts by kind,
+    `reasons` rejected rows; `server` is what it said it runs.
     """
 
     path: str = ""
@@ -39,6 +40,7 @@ class Summary:
     billed_tokens: int = 0
     cost: float | None = None
     dimensions: int = 0
+    columns: list[str] = field(default_factory=list)
     parts: int = 0
     similarity: list[str] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)

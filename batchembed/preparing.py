@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from batchembed.errors import ActionNeededError, CorpusError, JobError
 from batchembed.job import Job, RoleColumn, secret
 from batchembed.ledger import Ledger, Missing
 from batchembed.monitor import Monitor, Summary
-from batchembed.parts import FileNote, read_manifest
+from batchembed.parts import VECTOR, FileNote, read_manifest
 from batchembed.spec import Keyer, Spec
 from batchembed.store import SCRATCH, Store
 from batchembed.survey import Reading, Survey
@@ -113,6 +114,37 @@ def check_against(job: Job, spec: Spec) -> None:
             f"`similarity.against`: `{job.similarity.against}` has vectors of another spec",
             hint="embed both with the same [model]; only `representation` may differ",
         )
+
+
+def check_columns(job: Job, spec: Spec, kept: Sequence[str]) -> None:
+    """Raise unless the columns of vectors have names of their own, and the one to compare is there.
+
+    Layers that are counted from the end have their number only once the model has answered.
+    """
+    wanted = None if job.similarity is None else job.similarity.column
+    if spec.outputs == 1:
+        possible = [VECTOR]
+    else:
+        numbers = [r"\d+" if layer < 0 else str(layer) for layer in spec.layers]
+        possible = [f"{VECTOR}_layer_{n}_{pooling}" for n in numbers for pooling in spec.pooling]
+    shown = ", ".join(f"`{name}`" for name in possible).replace(r"\d+", "N")
+    if job.similarity is not None and wanted is None and spec.outputs > 1:
+        raise JobError(
+            "`similarity.column` is missing: there will be several columns of vectors",
+            hint=f"name one of {shown}",
+        )
+    if wanted is not None and not any(re.fullmatch(name, wanted) for name in possible):
+        raise JobError(
+            f"`similarity.column`: there will be no column of vectors `{wanted}`",
+            hint=f"there will be {shown}",
+        )
+    for name in kept:
+        if any(re.fullmatch(other, name) for other in possible):
+            raise CorpusError(
+                f"the corpus has a column `{name}`, which is the name of a column of the output",
+                hint="list the columns to carry over in `keep` under [corpus], without this one, "
+                "or rename it",
+            )
 
 
 def provider_key(job: Job, spec: Spec, environ: Mapping[str, str]) -> str | None:

@@ -77,6 +77,7 @@ def _story(run: Run) -> Summary:
         publish.roll_forward(run.store)
     rows = corpus.scan(run.job.corpus, scratch=run.store.path(SCRATCH))
     preparing.check_against(run.job, spec)
+    preparing.check_columns(run.job, spec, rows.kept_schema.names)
     manifest = directory.claim(run.store, preparing.identity(run.job, spec), run.clock)
     completing.listen(run)
     told = {"fingerprint": rows.fingerprint(), "id": run.job.table.id}
@@ -121,6 +122,7 @@ def _embed(run: Run, spec: Spec, ledger: Ledger, feed: CorpusFeed, *, most_rejec
         clock=run.clock,
         most_rejects=most_rejects,
         dimensions=ledger.dimensions,
+        outputs=ledger.outputs,
     )
     run.monitor.phase("embedding", run.summary.to_send, "texts")
     with closing(ledger):

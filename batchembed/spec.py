@@ -38,6 +38,12 @@ class Spec:
     contextual_control_threshold: float | None = None
     control_log_additive: bool = True
     prefixes: tuple[tuple[str, str], ...] = ()
+    instructions: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """How many vectors are made of one text: one for each layer and pooling, else one."""
+        return max(1, len(self.layers) * len(self.pooling))
 
     def told(self) -> dict[str, Any]:
         """Return the fields that are not at their default, as plain JSON values."""

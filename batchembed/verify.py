@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchembed.exchange import Keys
-from batchembed.parts import KEY, VECTOR, FileNote, Manifest, file_sha256, is_part
+from batchembed.parts import KEY, FileNote, Manifest, file_sha256, is_part
 from batchembed.store import Store
 
 UNIT = 2e-3
@@ -65,12 +65,13 @@ def check_part(store: Store, note: FileNote, manifest: Manifest, found: Verified
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)
             rows += len(batch)
-            column = batch.column(batch.schema.get_field_index(VECTOR))
-            if column.type.list_size != manifest.dimensions:
-                found.problems.append(f"{note.name} has vectors of {column.type.list_size}")
-                return
-            found.vectors += len(batch) - column.null_count
-            _numbers(column, note.name, found, normalized=normalized)
+            for name in manifest.columns:
+                column = batch.column(batch.schema.get_field_index(name))
+                if column.type.list_size != manifest.dimensions:
+                    found.problems.append(f"{note.name} has vectors of {column.type.list_size}")
+                    return
+                found.vectors += len(batch) - column.null_count
+                _numbers(column, note.name, found, normalized=normalized)
     found.rows += rows
     if rows != note.rows:
         found.problems.append(f"{note.name} has {rows} rows, not {note.rows}")

@@ -280,3 +280,19 @@ def test_the_changelog_has_the_version():
     """The version of the package is told in the changelog."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     assert version in PAGES["CHANGELOG.md"]
+
+
+def told_messages():
+    """The words of messages that docs/operations.md says what to do about."""
+    section = PAGES["docs/operations.md"].split("## What to do when")[1].split("\n## ")[0]
+    for row in re.findall(r"(?m)^\| (.*?) \| \d", section):
+        for message in re.findall(r"`([^`]+)`", row):
+            yield from (part.strip() for part in message.split("…") if part.strip())
+
+
+def test_what_to_do_when_has_messages_that_exist():
+    """A message that is worded anew is worded anew there too."""
+    sources = "\n".join(p.read_text("utf-8") for p in (ROOT / "batchembed").rglob("*.py"))
+    said = re.sub(r'"\s+f?"', "", sources)  # literals that go on in the next line
+    assert len(list(told_messages())) > 12
+    assert [message for message in told_messages() if message not in said] == []

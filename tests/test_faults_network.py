@@ -107,7 +107,8 @@ def test_42_the_link_is_down_for_two_hours(place):
     assert 20 <= knocks <= 2 * 130
     assert job.wrong() == []
     assert server.bill.paid_twice == {}
-    assert server.bill.requests <= 6 + 1  # one harmless sentence, to tell an outage from a bad text
+    # Besides the corpus, a few harmless sentences that tell an outage from a text at fault.
+    assert server.bill.requests <= 6 + 3
 
 
 @pytest.mark.parametrize("how", ["an unknown authority", "another host", "expired"])

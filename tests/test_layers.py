@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parent.parent / "batchembed"
 
 LEVELS = (
-    "spec exchange store monitor errors buckets clock controls cores version interrupts history",
+    (
+        "spec exchange prompts store monitor errors buckets clock controls cores version history "
+        "interrupts"
+    ),
     "corpus packing pacing ledger segments parts providers",
     "embed publish plan verify similarity search report job survey directory",
     "engines",

@@ -515,6 +515,9 @@ class Part:
     def entries(self):
         yield keys(self.some), 4 + self.width * np.arange(len(self.some))
 
+    def splits(self):
+        return None
+
 
 def test_published_halves_and_new_singles_are_read_alike(tmp_path, store):
     """A run with float16 parts that goes on has sources of two widths, in any order of rows."""

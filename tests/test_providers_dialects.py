@@ -9,7 +9,7 @@ import pytest
 
 from batchembed.exchange import Control, Fatal, Malformed, Request, Response
 from batchembed.providers import defaults, limits
-from batchembed.providers.aleph_alpha import AlephAlpha
+from batchembed.providers.aleph_alpha.dialect import AlephAlpha
 from batchembed.providers.openai import OpenAI, unit
 from batchembed.spec import Spec
 

@@ -31,11 +31,15 @@ def similarity(
     out: Path | str,
     settings: SimilaritySettings,
     *,
+    column: str | None = None,
     monitor: Monitor | None = None,
 ) -> Compared:
-    """Compare a run with itself, or with another, into an Arrow file that appears when complete."""
-    mine = RunVectors(Path(left))
-    theirs = None if right is None else RunVectors(Path(right))
+    """Compare a run with itself, or with another, into an Arrow file that appears when complete.
+
+    `column` names the vectors of both, where a run has several columns of them.
+    """
+    mine = RunVectors(Path(left), column=column)
+    theirs = None if right is None else RunVectors(Path(right), column=column)
     if theirs is not None:
         check_same_space(mine.manifest, theirs.manifest)
     monitor = monitor or Monitor("quiet")
@@ -69,15 +73,21 @@ class Hit:
 
 
 def search(
-    path: Path | str, text: str, k: int = 10, *, environ: Mapping[str, str] | None = None
+    path: Path | str,
+    text: str,
+    k: int = 10,
+    *,
+    column: str | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> list[Hit]:
     """Return the `k` rows of a run nearest to `text`, best first, by cosine.
 
-    Raises UsageError for a text that is blank or otherwise none to embed.
+    `column` names the vectors, where a run has several columns of them. Raises UsageError for a
+    text that is blank or otherwise none to embed.
     """
     if why := unsendable(text):
         raise UsageError(f"there is no text to search for: `{why}`", hint="give a few words")
-    run = RunVectors(Path(path))
+    run = RunVectors(Path(path), column=column)
     job = load(Path(path) / "job.toml")
     role: Role = MATCHING.get(run.role, "query")
     vectors = embed_texts(job, [Asked(text, role)], environ)
@@ -86,7 +96,7 @@ def search(
     ids = run.ids
     return [
         Hit(row, ids[row].as_py(), score, run.row(row))
-        for row, score in nearest(run, vectors[0], k)
+        for row, score in nearest(run, run.part_of(vectors[0]), k)
     ]
 
 
@@ -129,9 +139,10 @@ def _glances(root: Path, k: int) -> list[Glance]:
     file = root / "similarity" / "top_k.arrow"
     if manifest is None or not file.is_file() or manifest.counts["rows"] > GLANCE_ROWS:
         return []
-    left = RunVectors(root)
-    against = (manifest.compared or {}).get("against")
-    right = RunVectors(Path(against)) if against else left
+    compared = manifest.compared or {}
+    against, column = compared.get("against"), compared.get("column")
+    left = RunVectors(root, column=column)
+    right = RunVectors(Path(against), column=column) if against else left
     ids = right.ids
     if pa.types.is_dictionary(ids.type):
         ids = ids.dictionary_decode()  # a kernel for dictionaries is missing

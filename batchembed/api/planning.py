@@ -12,7 +12,7 @@ from batchembed.monitor import Monitor
 from batchembed.packing import Packer
 from batchembed.parts import read_manifest, read_voucher
 from batchembed.plan import Plan, count, space, time_under
-from batchembed.preparing import checked_spec, identity, reading
+from batchembed.preparing import check_columns, checked_spec, identity, reading
 from batchembed.spec import Keyer
 from batchembed.store import Store, free_bytes
 from batchembed.survey import CorpusFeed, Survey
@@ -32,6 +32,7 @@ def plan(job: Job, monitor: Monitor | None = None) -> Plan:
     with tempfile.TemporaryDirectory(prefix="batchembed-") as folder:
         scratch = Path(folder)
         rows = corpus.scan(job.corpus, scratch=scratch)
+        check_columns(job, spec, rows.kept_schema.names)
         monitor.phase("reading", rows.rows_known)
         survey = Survey(scratch)
         survey.take(rows, Keyer(spec), reading(job), monitor.advance)

@@ -41,7 +41,8 @@ def verify(path: Path, *, sample: int = 0, seed: int = 0, environ: Environ = Non
     if len(whole) == len(manifest.parts):
         _compare_keys(job, store, manifest, found)
         if sample:
-            _embed_again(job, store.root, sample, found, rng=random.Random(seed), environ=environ)  # noqa: S311 - repeatable, no secret
+            runs = [RunVectors(store.root, column=name) for name in manifest.columns]
+            _embed_again(job, runs, sample, found, rng=random.Random(seed), environ=environ)  # noqa: S311 - repeatable, no secret
     return found
 
 
@@ -80,20 +81,30 @@ def _batches(store: Store, manifest: Manifest) -> Iterator[pa.RecordBatch]:
 
 
 def _embed_again(
-    job: Job, path: Path, sample: int, found: Verified, *, rng: random.Random, environ: Environ
+    job: Job,
+    runs: list[RunVectors],
+    sample: int,
+    found: Verified,
+    *,
+    rng: random.Random,
+    environ: Environ,
 ) -> None:
-    """Embed random rows again, each alone, and compare them with what was kept."""
-    run = RunVectors(path)
+    """Embed random rows again, each alone, and compare them with what was kept.
+
+    `runs` is one run, once for each of its columns of vectors.
+    """
+    run = runs[0]
     wanted = set(rng.sample(range(run.rows), min(sample, run.rows)))
     chosen = list(_asked(job, wanted))
     again = embed_texts(job, [asked for _, asked in chosen], environ)
     pairs = []
     for (row, _), vector in zip(chosen, again, strict=True):
-        kept, has = run.read(row, row + 1)
+        has = run.read(row, row + 1)[1]
         if has[0] and vector is not None:
-            pairs.append((kept[0], vector))
+            pairs += [(one.read(row, row + 1)[0][0], one.part_of(vector)) for one in runs]
         elif has[0]:
             found.problems.append(f"row {row + 1} could not be embedded again")
+    found.asked = len(pairs) // len(runs)
     _note_cosines(pairs, found)
 
 
@@ -112,7 +123,6 @@ def _asked(job: Job, wanted: set[int]) -> Iterator[tuple[int, Asked]]:
 
 
 def _note_cosines(pairs: list[tuple[Vectors, Vectors]], found: Verified) -> None:
-    found.asked = len(pairs)
     if not pairs:
         return
     kept, again = (np.stack(side) for side in zip(*pairs, strict=True))

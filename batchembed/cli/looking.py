@@ -10,6 +10,10 @@ import click
 
 from batchembed.cli.frame import answer, as_json, leaves, monitor_for
 
+column_option = click.option(
+    "--column", metavar="COL", help="The column of vectors, where a run has several."
+)
+
 
 @click.command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
@@ -43,10 +47,13 @@ def verify(run_directory: Path, sample: int, seed: int, as_json: bool) -> None:
 @click.option("--dense", is_flag=True, help="Every score.")
 @click.option("--metric", type=click.Choice(["cosine", "dot"]), default="cosine", show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
+@column_option
 @click.option("--force", is_flag=True, help="Also compare queries with queries, also over 10 GB.")
 @as_json
 @leaves
-def similarity(left: Path, right: Path | None, out: Path, as_json: bool, **told: Any) -> None:
+def similarity(
+    left: Path, right: Path | None, out: Path, column: str | None, *, as_json: bool, **told: Any
+) -> None:
     """Score the pairs within LEFT, or of LEFT (queries) against RIGHT (documents).
 
     \b
@@ -57,7 +64,9 @@ def similarity(left: Path, right: Path | None, out: Path, as_json: bool, **told:
     from batchembed.words import compared_words
 
     settings = SimilaritySettings(**told)
-    found = api.similarity(left, right, out, settings, monitor=monitor_for(quiet=as_json))
+    found = api.similarity(
+        left, right, out, settings, column=column, monitor=monitor_for(quiet=as_json)
+    )
     answer(found, compared_words(found, out), as_json=as_json)
 
 
@@ -65,9 +74,12 @@ def similarity(left: Path, right: Path | None, out: Path, as_json: bool, **told:
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("text")
 @click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, metavar="K")
+@column_option
 @as_json
 @leaves
-def search(run_directory: Path, text: str, top_k: int, as_json: bool) -> None:
+def search(
+    run_directory: Path, text: str, top_k: int, column: str | None, *, as_json: bool
+) -> None:
     """Print the rows of RUN that are nearest to TEXT.
 
     \b
@@ -76,7 +88,7 @@ def search(run_directory: Path, text: str, top_k: int, as_json: bool) -> None:
     from batchembed import api
     from batchembed.words import hit_words
 
-    hits = api.search(run_directory, text, top_k)
+    hits = api.search(run_directory, text, top_k, column=column)
     answer(hits, hit_words(hits), as_json=as_json)
 
 

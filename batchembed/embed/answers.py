@@ -37,12 +37,19 @@ def sound(vectors: Vectors, *, distinct: bool) -> bool:
     return len({data[at : at + width] for at in range(0, len(data), width)}) == len(vectors)
 
 
-def checked(vectors: Vectors, *, normalize: bool) -> tuple[Vectors, NDArray[np.bool_]]:
+def checked(
+    vectors: Vectors, *, normalize: bool, joined: int = 1
+) -> tuple[Vectors, NDArray[np.bool_]]:
     """Return the vectors, shape (n, d), and which of them are finite and not zero, shape (n,).
 
     With `normalize`, a vector whose length is off 1 by more than 1e-3 is divided by it; one that
-    is of unit length already keeps its bits.
+    is of unit length already keeps its bits. Where each row is `joined` of several vectors, that
+    goes for each of these; a row is as good as its worst.
     """
+    if joined > 1 and vectors.shape[1] % joined == 0:
+        each, good = checked(vectors.reshape(len(vectors) * joined, -1), normalize=normalize)
+        whole: NDArray[np.bool_] = np.all(good.reshape(-1, joined), axis=1)
+        return each.reshape(len(vectors), -1), whole
     squares = np.einsum("ij,ij->i", vectors, vectors).astype(np.float64)
     doubtful = ~(np.isfinite(squares) & (squares > TINY))
     if doubtful.any():  # too large or too small for squares in float32, or truly bad

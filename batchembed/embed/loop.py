@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from batchembed.embed.endings import disk_error, nothing_passes, too_many_rejects
-from batchembed.embed.parties import Feed, Kept, Listener
+from batchembed.embed.parties import Feed, Kept, Listener, Rules
 from batchembed.embed.settle import judge, size_of, unasked
 from batchembed.embed.verdicts import Cut, Facts, Part, Verdict
 from batchembed.errors import ActionNeededError, BatchembedError, NotFinishedError
@@ -34,17 +34,6 @@ DOUBTED = ("refused", "malformed")
 NOT_TAKEN = (Refused, Malformed, TooLarge)
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the job says about the hot loop. Seconds; None: no bound."""
-
-    concurrency: int
-    normalize: bool
-    dimensions: int | None = None
-    patience: float | None = None
-    most_rejects: int | None = None
-
-
 @dataclass(slots=True)
 class Loop:
     """One run of the hot loop. `ending`: why it stops before its time, once that is known.
@@ -64,6 +53,7 @@ class Loop:
     rejects: int = 0
     dimensions: int | None = None
     refusals: int = 0
+    outputs: tuple[str, ...] = ()
     cap: int | None = None
     most_bytes: int | None = None
     folds: int = 0
@@ -154,9 +144,13 @@ class Loop:
         try:
             if (kept := verdict.keep) is not None:
                 self.ledger.append(
-                    kept.keys, kept.vectors, tokens=kept.tokens, model_version=kept.model_version
+                    kept.keys,
+                    kept.vectors,
+                    tokens=kept.tokens,
+                    model_version=kept.model_version,
+                    outputs=kept.outputs,
                 )
-                self.dimensions = kept.vectors.shape[1]
+                self.dimensions, self.outputs = kept.vectors.shape[1], kept.outputs
                 self.answers += 1
                 self.opened.set()
                 self.listener.answered(len(kept.keys), kept.tokens)
@@ -246,14 +240,15 @@ class Loop:
                 self._mind_patience()
 
     def _facts(self) -> Facts:
-        rules, folds = self.rules, self.folds >= FOLDS_PROVEN
-        dimensions = rules.dimensions or self.dimensions
+        rules = self.rules
         return Facts(
-            self.answers,
-            dimensions,
-            rules.normalize,
-            self.harmless_passed,
-            folds,
+            answers=self.answers,
+            dimensions=rules.dimensions or self.dimensions,
+            normalize=rules.normalize,
+            harmless_passed=self.harmless_passed,
+            folds=self.folds >= FOLDS_PROVEN,
+            joined=rules.joined,
+            outputs=rules.outputs or self.outputs,
             refusals=self.refusals,
         )
 

@@ -1,8 +1,9 @@
-"""Whom the hot loop works with: what keeps, what listens, what feeds."""
+"""Whom the hot loop works with, and by which rules: what keeps, what listens, what feeds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from batchembed.exchange import Keys, Limits, Reject, Request, Vectors
@@ -11,8 +12,16 @@ from batchembed.exchange import Keys, Limits, Reject, Request, Vectors
 class Kept(Protocol):
     """What the hot loop needs of the ledger."""
 
-    def append(self, keys: Keys, vectors: Vectors, *, tokens: int, model_version: str) -> None:
-        """Keep vectors."""
+    def append(
+        self,
+        keys: Keys,
+        vectors: Vectors,
+        *,
+        tokens: int,
+        model_version: str,
+        outputs: tuple[str, ...],
+    ) -> None:
+        """Keep vectors; `outputs` names those that each is joined of, if of several."""
 
     def reject(self, rejects: list[Reject]) -> None:
         """Keep rejects."""
@@ -42,3 +51,19 @@ class Feed(Protocol):
 
     def tighten(self, texts: int | None = None, size: int | None = None) -> None:
         """Make further requests hold no more texts, and no more bytes, than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the job says about the hot loop. Seconds; None: no bound.
+
+    `joined`: of how many vectors each row is joined; `outputs` are their names, once known.
+    """
+
+    concurrency: int
+    normalize: bool
+    dimensions: int | None = None
+    joined: int = 1
+    outputs: tuple[str, ...] = ()
+    patience: float | None = None
+    most_rejects: int | None = None

@@ -74,10 +74,12 @@ def _answered(part: Part, response: Response, facts: Facts) -> Verdict:
         return _malformed(part, Malformed(reason, response.request_id), facts)
     if facts.dimensions not in {None, vectors.shape[1]}:
         return Verdict(end=_other_dimensions(vectors.shape[1], facts.dimensions))
+    if facts.outputs and facts.outputs != response.outputs:
+        return Verdict(end=_other_outputs(response.outputs, facts.outputs))
     distinct = not response.proven and not part.alone
-    if not response.unusable and sound(vectors, distinct=distinct):
+    if not response.unusable and facts.joined == 1 and sound(vectors, distinct=distinct):
         return Verdict(keep=_vouched(request, response, vectors), folds=_folds(part, vectors))
-    vectors, good = checked(vectors, normalize=facts.normalize)
+    vectors, good = checked(vectors, normalize=facts.normalize, joined=facts.joined)
     lost = np.zeros(len(request), np.bool_)
     lost[list(response.unusable)] = True
     good &= ~lost
@@ -109,7 +111,8 @@ def _without_twins(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which are good and no twins, and which are good twins that the server may fold."""
     double = twins(vectors)
-    if not double.any() or request.controls:  # one text with several controls is no folded one
+    told_apart = request.controls or request.prompts  # by more than their texts: nothing folds
+    if not double.any() or told_apart:
         return good & ~double, np.zeros_like(good)
     return good & ~double, good & alike(vectors, request.texts, double)
 
@@ -125,7 +128,7 @@ def _alone(
     parts = []
     for at in sorted(doubtful, key=lambda at: answer.vectors[at].tobytes() if held[at] else b""):
         keys, vectors = answer.keys[at : at + 1], answer.vectors[at : at + 1]
-        before = Vouched(keys, vectors, 0, answer.model_version) if held[at] else None
+        before = replace(answer, keys=keys, vectors=vectors, tokens=0) if held[at] else None
         parts.append(Part(request.part(at, at + 1), alone=True, held=before))
     return tuple(reversed(parts))
 
@@ -145,6 +148,7 @@ def _vouched(
         vectors=vectors[chosen],
         tokens=request.tokens if response.tokens is None else response.tokens,
         model_version=response.model_version,
+        outputs=response.outputs,
     )
 
 
@@ -227,4 +231,11 @@ def _other_dimensions(got: int, wanted: int | None) -> ActionNeededError:
     return ActionNeededError(
         f"the server answers with vectors of `{got}` dimensions, not `{wanted}`",
         hint="check `model.name` and `model.dimensions`; vectors of two sizes never mix",
+    )
+
+
+def _other_outputs(got: tuple[str, ...], wanted: tuple[str, ...]) -> ActionNeededError:
+    return ActionNeededError(
+        f"the server answers with `{', '.join(got)}`, and before it was `{', '.join(wanted)}`",
+        hint="the model has other layers now: embed into a new directory with --out",
     )

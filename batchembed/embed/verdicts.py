@@ -53,7 +53,8 @@ class Facts:
     """What the run knows when it judges: answers so far, the dimension, whether texts pass.
 
     `folds`: it is proven that the server gives one vector to texts that differ little.
-    `refusals` were told in a row, with no answer in between.
+    `refusals` were told in a row, with no answer in between. `joined`: each row's vector is joined
+    of so many, whose names `outputs` are, once known.
     """
 
     answers: int
@@ -62,6 +63,8 @@ class Facts:
     harmless_passed: bool
     folds: bool = False
     refusals: int = 0
+    joined: int = 1
+    outputs: tuple[str, ...] = ()
 
     @property
     def doubted(self) -> bool:
@@ -78,6 +81,7 @@ class Vouched:
     vectors: Vectors
     tokens: int
     model_version: str
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

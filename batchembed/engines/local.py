@@ -34,6 +34,7 @@ class Plant:
     clock: Clock
     most_rejects: int
     dimensions: int | None = None
+    outputs: tuple[str, ...] = ()
     ask_about: bool = True
     renew: Callable[[], str | None] | None = None
 
@@ -78,6 +79,8 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
             concurrency=bounds.concurrency,
             normalize=spec.normalize,
             dimensions=spec.dimensions or plant.dimensions,
+            joined=spec.outputs,
+            outputs=plant.outputs,
             patience=job.limits.patience,
             most_rejects=plant.most_rejects,
         )

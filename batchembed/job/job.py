@@ -80,12 +80,15 @@ class Job:
             normalize=model.normalize,
             on_long_text=model.on_long_text,
             endpoint=model.endpoint,
-            instruction=model.instruction,
+            instruction=None if isinstance(model.instruction, dict) else model.instruction,
             layers=model.layers,
             pooling=model.pooling,
             contextual_control_threshold=model.contextual_control_threshold,
             control_log_additive=model.control_log_additive,
             prefixes=tuple(sorted((r, text) for r, text in model.prefixes.items() if text)),
+            instructions=tuple(sorted(model.instruction.items()))
+            if isinstance(model.instruction, dict)
+            else (),
         )
         return providers.defaults(spec)
 

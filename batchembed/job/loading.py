@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from batchembed import providers
 from batchembed.errors import JobError
+from batchembed.exchange import ROLES
 from batchembed.job import agreement, mistakes, quantities, secrets, writing
 from batchembed.job.allowed import RoleColumn
 from batchembed.job.job import Job
@@ -100,7 +101,7 @@ def _settled(job: Job, where: str) -> Job:
     model, access, controlled = job.model, job.access, job.patterns or job.table.controls
     try:
         spec = job.spec()
-        roles = () if isinstance(job.role, RoleColumn) else (job.role,)
+        roles = ROLES if isinstance(job.role, RoleColumn) else (job.role,)
         providers.check(spec, roles=roles, controls=bool(controlled))
     except JobError as error:
         raise JobError(f"{where}: [model] {error.message}", hint=error.hint) from None

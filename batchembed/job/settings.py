@@ -107,13 +107,18 @@ class Model:
     ] = "reject"
     """What becomes of a text too long for the model: "reject" names it in rejects.arrow."""
     endpoint: Literal[
-        "auto", "semantic_embed", "batch_semantic_embed", "embed", "instructable_embed"
+        "auto",
+        "semantic_embed",
+        "batch_semantic_embed",
+        "embed",
+        "instructable_embed",
+        "embeddings",
     ] = "auto"
-    """Aleph Alpha: which call to use."""
-    instruction: Text | None = None
-    """Aleph Alpha, endpoint "instructable_embed": what the vectors are for."""
+    """Aleph Alpha: which call to use; "auto" takes the one that the other settings are for."""
+    instruction: Text | dict[Role, Text] | None = None
+    """Aleph Alpha, endpoint "instructable_embed": what the vectors are for, or that by role."""
     layers: tuple[Layer, ...] = ()
-    """Aleph Alpha, endpoint "embed": the layers to read."""
+    """Aleph Alpha, endpoint "embed": the layers to read; -1 is the last one."""
     pooling: tuple[Pooling, ...] = ()
     """Aleph Alpha, endpoint "embed": how token vectors become one."""
     contextual_control_threshold: Number | None = None
@@ -193,6 +198,8 @@ class Similarity:
     """The numbers of a dense matrix."""
     against: Path | None = None
     """A finished run to compare this one with; without it, this run with itself."""
+    column: Word | None = None
+    """The column of vectors to compare, where the output has several."""
     force: Flag = False
     """Do what is most likely a mistake: queries with queries, dense files over 10 GB."""
 

@@ -49,6 +49,9 @@ class Published(Protocol):
     def entries(self) -> Iterator[tuple[Keys, NDArray[np.int64]]]:
         """Yield (keys, shape (n, 16); the file offset of each one's vector)."""
 
+    def splits(self) -> NDArray[np.int64] | None:
+        """Return where vectors that are cut into columns lie; see `places.Source`."""
+
 
 @dataclass(slots=True)
 class Bill:
@@ -64,13 +67,19 @@ class Ledger:
     """The checkpoint of one run directory.
 
     `published` are sources of vectors besides the segments; `dimensions` is known when there
-    are any. `rejects` are in memory: a job allows only so many.
+    are any, and `outputs`, the names of the vectors that each is joined of, where it is of
+    several. `rejects` are in memory: a job allows only so many.
     """
 
     def __init__(
-        self, store: Store, published: Iterable[Published] = (), *, dimensions: int | None = None
+        self,
+        store: Store,
+        published: Iterable[Published] = (),
+        *,
+        dimensions: int | None = None,
+        outputs: tuple[str, ...] = (),
     ) -> None:
-        self.dimensions = dimensions
+        self.dimensions, self.outputs = dimensions, outputs
         self._store = store
         self._published = list(published)
         self._appender: Appender | None = None
@@ -86,12 +95,22 @@ class Ledger:
 
     # -- writing ------------------------------------------------------------------------------
 
-    def append(self, keys: Keys, vectors: Vectors, *, tokens: int, model_version: str) -> None:
+    def append(
+        self,
+        keys: Keys,
+        vectors: Vectors,
+        *,
+        tokens: int,
+        model_version: str,
+        outputs: tuple[str, ...] = (),
+    ) -> None:
         """Keep an answer: `keys` (n, 16), `vectors` (n, d). Returns after a plain write.
 
         Raises OSError when the disk does not take it, also one that an fsync met meanwhile.
         """
         note: dict[str, Any] = {"tokens": tokens, "model_version": model_version}
+        if outputs:
+            note["outputs"] = self.outputs = outputs
         self._write(vectors_frame(keys, vectors, note))
         self.dimensions = vectors.shape[1]
         self._count(len(keys), note)
@@ -169,12 +188,13 @@ class Ledger:
                     self.rejects.update((r.key, r) for r in frame.rejects())
                 else:
                     self.dimensions = self.dimensions or frame.width // 4
+                    self.outputs = self.outputs or tuple(frame.note.get("outputs", ()))
                     self._count(len(frame.keys), frame.note)
 
     def sources(self) -> list[Source]:
         """Return the files that places point into, by source number."""
         width = (self.dimensions or 0) * 4
-        published = [Source(part.path, part.width) for part in self._published]
+        published = [Source(part.path, part.width, part.splits()) for part in self._published]
         return published + [Source(self._store.path(n), width) for n in self._segment_names()]
 
     def entries(self) -> Iterator[tuple[Keys, NDArray[np.int64]]]:

@@ -21,10 +21,16 @@ MOST_OPEN = 64
 
 @dataclass(slots=True)
 class Source:
-    """A file that vectors are read from, and the bytes that one takes."""
+    """A file that vectors are read from, and the bytes that one takes.
+
+    Where vectors are cut into several columns, `width` is that of one column, and `splits`, shape
+    (batches, columns), the offset at which each column of each batch begins. A place is then the
+    offset in the first column.
+    """
 
     path: Path
     width: int
+    splits: NDArray[np.int64] | None = None
 
 
 class Reader:
@@ -85,12 +91,27 @@ class Reader:
 
     def _fill(self, block: NDArray[np.float32], number: int, offset: int) -> None:
         source = self._sources[number]
-        if source.width == self._dimensions * 4:
+        if source.splits is not None:
+            self._join(block, number, offset)
+        elif source.width == self._dimensions * 4:
             _read_into(self._file(number), block.reshape(-1).view(np.uint8), offset)
-            return
-        half = np.empty(block.shape, np.float16)
-        _read_into(self._file(number), half.reshape(-1).view(np.uint8), offset)
-        block[:] = half
+        else:
+            half = np.empty(block.shape, np.float16)
+            _read_into(self._file(number), half.reshape(-1).view(np.uint8), offset)
+            block[:] = half
+
+    def _join(self, block: NDArray[np.float32], number: int, offset: int) -> None:
+        """Fill a block of rows of one batch from the columns that its vectors were cut into."""
+        source = self._sources[number]
+        assert source.splits is not None
+        batch = source.splits[np.searchsorted(source.splits[:, 0], offset, side="right") - 1]
+        size = self._dimensions // len(batch)
+        stored = np.float32 if source.width == size * 4 else np.float16
+        part = np.empty((len(block), size), stored)
+        for column, start in enumerate(batch.tolist()):
+            at = start + offset - int(batch[0])
+            _read_into(self._file(number), part.reshape(-1).view(np.uint8), at)
+            block[:, column * size : (column + 1) * size] = part
 
     def _file(self, number: int) -> int:
         if number not in self._files:

@@ -20,6 +20,7 @@ from batchembed.parts.manifest import (
     part_name,
     read_manifest,
     read_voucher,
+    vector_columns,
 )
 from batchembed.parts.published import (
     PublishedPart,
@@ -53,5 +54,6 @@ __all__ = [
     "part_schema",
     "read_manifest",
     "read_voucher",
+    "vector_columns",
     "whole_parts",
 ]

@@ -11,14 +11,26 @@ from numpy.typing import NDArray
 
 from batchembed.errors import ActionNeededError
 from batchembed.exchange import Keys, Vectors
-from batchembed.parts.manifest import KEY, VECTOR
+from batchembed.parts.manifest import KEY, vector_columns
 from batchembed.spec import KEY_BYTES
 
 
-def part_schema(kept: pa.Schema, dimensions: int, dtype: str, about: dict[str, Any]) -> pa.Schema:
-    """Return the schema of a part: the kept columns, then the vector and its key."""
+def part_schema(
+    kept: pa.Schema,
+    dimensions: int,
+    dtype: str,
+    about: dict[str, Any],
+    *,
+    outputs: tuple[str, ...] = (),
+) -> pa.Schema:
+    """Return the schema of a part: the kept columns, then each row's vectors and its key.
+
+    `dimensions` is that of one vector; `outputs` names them where they are several.
+    """
     value = pa.float16() if dtype == "float16" else pa.float32()
-    schema = kept.append(pa.field(VECTOR, pa.list_(pa.field("item", value), dimensions)))
+    schema = kept
+    for name in vector_columns(outputs):
+        schema = schema.append(pa.field(name, pa.list_(pa.field("item", value), dimensions)))
     schema = schema.append(pa.field(KEY, pa.binary(KEY_BYTES)))
     metadata = {**(kept.metadata or {}), b"batchembed": orjson.dumps(about)}
     return schema.with_metadata(metadata)
@@ -29,18 +41,22 @@ def part_batch(
 ) -> pa.RecordBatch:
     """Return a batch of a part. `vectors` is (n, d); where `has` (n,) is False the vector is null.
 
-    A key of zeros (a row without text) becomes null. Raises ActionNeededError for a number that
-    the dtype cannot hold.
+    They are cut into as many columns as the schema has for them. A key of zeros (a row without
+    text) becomes null. Raises ActionNeededError for a number that the dtype cannot hold.
     """
-    field_type = schema.field(VECTOR).type
+    field_type = schema.field(len(kept.columns)).type
     has_key: NDArray[np.bool_] = np.any(keys, axis=1)
     values = vectors if field_type.value_type == pa.float32() else _halved(vectors)
     nulls = None if has.all() else pa.array(~has)
-    column = pa.FixedSizeListArray.from_arrays(
-        pa.array(values.reshape(-1)), type=field_type, mask=nulls
-    )
+    size = field_type.list_size
+    columns = [
+        pa.FixedSizeListArray.from_arrays(
+            pa.array(values[:, at : at + size].reshape(-1)), type=field_type, mask=nulls
+        )
+        for at in range(0, values.shape[1], size)
+    ]
     return pa.RecordBatch.from_arrays(
-        [*kept.columns, column, _key_column(keys, has_key)], schema=schema
+        [*kept.columns, *columns, _key_column(keys, has_key)], schema=schema
     )
 
 

@@ -53,6 +53,17 @@ class Manifest:
     seconds: float
     finished: str
     versions: dict[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of vectors: one, or one for each of several outputs."""
+        return vector_columns(self.outputs)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers all vectors of a row have together."""
+        return self.dimensions * len(self.columns)
 
     def to_json(self) -> bytes:
         """Return the bytes of manifest.json."""
@@ -91,6 +102,7 @@ def read_manifest(store: Store, name: str = MANIFEST) -> Manifest | None:
                 "rejects": FileNote(**told["rejects"]) if told["rejects"] else None,
                 "similarity": tuple(FileNote(**file) for file in told["similarity"]),
                 "model_versions": tuple(told["model_versions"]),
+                "outputs": tuple(told.get("outputs", ())),
             }
         )
     except (TypeError, KeyError) as error:
@@ -109,6 +121,13 @@ def check_format(found: object, path: Path) -> None:
 def part_name(number: int) -> str:
     """Return the name of a part; parts are numbered from 0 in corpus order."""
     return f"{EMBEDDINGS}/part-{number:05d}.arrow"
+
+
+def vector_columns(outputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the columns of vectors in parts: `embedding`, or `embedding_OUTPUT` for several."""
+    if len(outputs) < 2:  # noqa: PLR2004 - one vector needs no name of its own
+        return (VECTOR,)
+    return tuple(f"{VECTOR}_{name}" for name in outputs)
 
 
 def is_part(name: str) -> bool:

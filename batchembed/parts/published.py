@@ -19,10 +19,14 @@ from batchembed.store import Store
 
 @dataclass(frozen=True, slots=True)
 class PublishedPart:
-    """A part as a source of vectors that are paid for. `width`: bytes of one vector."""
+    """A part as a source of vectors that are paid for.
+
+    `columns` are those that hold them, `width` the bytes of one vector in one column.
+    """
 
     path: Path
     width: int
+    columns: tuple[str, ...] = (VECTOR,)
 
     def entries(self) -> Iterator[tuple[Keys, NDArray[np.int64]]]:
         """Yield (keys, (n, 16); the file offset of each one's vector) for rows that have one."""
@@ -31,7 +35,7 @@ class PublishedPart:
             reader = pa.ipc.open_file(file)
             for number in range(reader.num_record_batches):
                 batch = reader.get_batch(number)
-                column = batch.column(batch.schema.get_field_index(VECTOR))
+                column = batch.column(batch.schema.get_field_index(self.columns[0]))
                 keys = np.frombuffer(
                     batch.column(batch.schema.get_field_index(KEY)).buffers()[1], np.uint8
                 )
@@ -40,6 +44,21 @@ class PublishedPart:
                 chosen = column.is_valid().to_numpy(zero_copy_only=False)
                 shaped = keys[: len(batch) * KEY_BYTES].reshape(-1, KEY_BYTES)
                 yield shaped[chosen].copy(), offsets[chosen]
+
+    def splits(self) -> NDArray[np.int64] | None:
+        """Return the offset at which each column of each batch begins; None for one column."""
+        if len(self.columns) == 1:
+            return None
+        with pa.memory_map(str(self.path)) as file:
+            base = file.read_buffer(1).address
+            reader = pa.ipc.open_file(file)
+            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+            starts = [
+                [batch.column(name).values.buffers()[1].address - base for name in self.columns]
+                for batch in batches
+                if len(batch)
+            ]
+        return np.array(starts, np.int64).reshape(-1, len(self.columns))
 
 
 def file_sha256(path: Path) -> str:
@@ -59,7 +78,7 @@ def whole_parts(store: Store, manifest: Manifest) -> tuple[list[PublishedPart], 
             and path.stat().st_size == note.bytes
             and file_sha256(path) == note.sha256
         ):
-            whole.append(PublishedPart(path, width))
+            whole.append(PublishedPart(path, width, manifest.columns))
         else:
             damaged.append(note)
     return whole, damaged

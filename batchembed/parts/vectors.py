@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from batchembed.errors import DamagedError, UsageError
 from batchembed.exchange import Vectors
-from batchembed.parts.manifest import KEY, MANIFEST, VECTOR, Manifest, read_manifest
+from batchembed.parts.manifest import KEY, MANIFEST, Manifest, read_manifest
 from batchembed.store import Store
 
 
@@ -21,10 +21,18 @@ class RunVectors:
     """A run as one side of a comparison: its ids and vectors, read by row range.
 
     `manifest` is that of files which are not published yet; None: the one in `root`. `name` is
-    what the run is called in messages and files; by default, its folder.
+    what the run is called in messages and files; by default, its folder. `column` is the one of
+    vectors: it must be named where a run has several.
     """
 
-    def __init__(self, root: Path, manifest: Manifest | None = None, *, name: str = "") -> None:
+    def __init__(
+        self,
+        root: Path,
+        manifest: Manifest | None = None,
+        *,
+        name: str = "",
+        column: str | None = None,
+    ) -> None:
         store = Store(root)
         manifest = manifest or read_manifest(store)
         if manifest is None:
@@ -33,6 +41,7 @@ class RunVectors:
                 hint="finish it with `batchembed run`, or give the folder of a finished run",
             )
         self.manifest = manifest
+        self.vector = _chosen(manifest.columns, column, root)
         self.name = name or root.name
         self.rows = sum(part.rows for part in manifest.parts)
         self.dimensions = manifest.dimensions
@@ -61,7 +70,7 @@ class RunVectors:
         """Return the columns of one row, but its vector and key."""
         number = int(np.searchsorted(self._starts, row, side="right")) - 1
         first, batch = self._batches[number]
-        names = [name for name in batch.schema.names if name not in (VECTOR, KEY)]
+        names = [n for n in batch.schema.names if n != KEY and n not in self.manifest.columns]
         told: dict[str, Any] = batch.select(names).slice(row - first, 1).to_pylist()[0]
         return told
 
@@ -73,7 +82,7 @@ class RunVectors:
         while number < len(self._batches) and self._batches[number][0] < stop:
             first, batch = self._batches[number]
             low, high = max(start, first), min(stop, first + len(batch))
-            column = batch.column(batch.schema.get_field_index(VECTOR)).slice(
+            column = batch.column(batch.schema.get_field_index(self.vector)).slice(
                 low - first, high - low
             )
             values = column.values.to_numpy(zero_copy_only=False).reshape(-1, self.dimensions)
@@ -83,9 +92,25 @@ class RunVectors:
             number += 1
         return vectors, has
 
+    def part_of(self, joined: Vectors) -> Vectors:
+        """Return what of all vectors of a text, one after the other, this column has."""
+        start = self.manifest.columns.index(self.vector) * self.dimensions
+        return joined[start : start + self.dimensions]
+
     def close(self) -> None:
         """Let go of the files."""
         self._batches.clear()
+
+
+def _chosen(columns: tuple[str, ...], column: str | None, root: Path) -> str:
+    """Return the column of vectors to read; UsageError where none or a wrong one is named."""
+    if column is None and len(columns) == 1:
+        return columns[0]
+    if column in columns:
+        return column
+    there = ", ".join(f"`{name}`" for name in columns)
+    why = f"has no vectors in a column `{column}`" if column else "has several columns of vectors"
+    raise UsageError(f"`{root}` {why}", hint=f"name one as `column`: {there}")
 
 
 def _batches(path: Path, size: int) -> Iterator[pa.RecordBatch]:

@@ -28,9 +28,9 @@ def limits(spec: Spec) -> Limits:
     """Return what one request to the provider may hold, as far as it is known beforehand."""
     spec = defaults(spec)
     if spec.provider == "aleph-alpha":
-        from batchembed.providers import aleph_alpha
+        from batchembed.providers.aleph_alpha import dialect
 
-        return aleph_alpha.limits(spec)
+        return dialect.limits(spec)
     if spec.provider == "openai":
         from batchembed.providers import openai
 
@@ -73,7 +73,7 @@ def open_provider(
 
 def _dialect(spec: Spec, access: Access) -> Dialect:
     if spec.provider == "aleph-alpha":
-        from batchembed.providers.aleph_alpha import AlephAlpha
+        from batchembed.providers.aleph_alpha.dialect import AlephAlpha
 
         return AlephAlpha(
             spec, limits(spec), nice=access.nice, hosting=access.hosting, tags=access.tags

@@ -7,20 +7,19 @@ from dataclasses import replace
 
 from batchembed.errors import JobError
 from batchembed.exchange import ROLES, Role
+from batchembed.providers.aleph_alpha import endpoints
 from batchembed.providers.catalogue import STATIC_DIMENSIONS, STATIC_MODEL, info
 from batchembed.spec import Spec
 
 _ALEPH_ALPHA_ONLY = (
     "endpoint",
     "instruction",
+    "instructions",
     "layers",
     "pooling",
     "contextual_control_threshold",
     "control_log_additive",
 )
-_ENDPOINTS = ("auto", "batch_semantic_embed", "semantic_embed")
-_LATER_ENDPOINTS = ("embed", "instructable_embed")
-_COMPRESSED = 128
 
 
 def defaults(spec: Spec) -> Spec:
@@ -35,7 +34,7 @@ def defaults(spec: Spec) -> Spec:
         raise JobError(f"dimensions `{filled.dimensions}` must be 1 or more", hint="leave it out")
     _check_prefixes(filled)
     if spec.provider == "aleph-alpha":
-        _check_aleph_alpha(filled)
+        endpoints.check(filled)
     else:
         _check_foreign(filled)
     if spec.provider == "local":
@@ -44,9 +43,22 @@ def defaults(spec: Spec) -> Spec:
     return filled
 
 
-def check(spec: Spec, *, roles: Iterable[Role] = (), controls: bool = False) -> None:
-    """Raise JobError if the provider cannot tell `roles` apart, or knows no `controls`."""
+def check(
+    spec: Spec, *, roles: Iterable[Role] = (), controls: bool = False, pieces: Iterable[str] = ()
+) -> None:
+    """Raise JobError if the provider cannot tell `roles` apart, or knows no `controls`.
+
+    `pieces` are the settings under [corpus] by which more than texts are embedded.
+    """
     provider = info(spec.provider)
+    if spec.provider == "aleph-alpha":
+        endpoints.check_wishes(spec, roles=roles, controls=controls, pieces=pieces)
+        return
+    for setting in pieces:
+        raise JobError(
+            f"`corpus.{setting}` cannot be had from `{spec.provider}`, which embeds texts",
+            hint="leave it out, or use provider `aleph-alpha`",
+        )
     if controls and (not provider.controls or not _is_embedded(spec)):
         raise JobError(
             f"attention controls cannot be had from `{spec.provider}` with `{spec.name}`",
@@ -63,34 +75,6 @@ def check(spec: Spec, *, roles: Iterable[Role] = (), controls: bool = False) -> 
 
 def _is_embedded(spec: Spec) -> bool:
     return spec.provider != "local" or spec.name in ("", STATIC_MODEL)
-
-
-def _check_aleph_alpha(spec: Spec) -> None:
-    if spec.endpoint in _LATER_ENDPOINTS:
-        raise JobError(
-            f"endpoint `{spec.endpoint}` is not supported yet",
-            hint="use `auto`, `batch_semantic_embed` or `semantic_embed`",
-        )
-    if spec.endpoint not in _ENDPOINTS:
-        raise JobError(
-            f"endpoint `{spec.endpoint}` is not known", hint="known are: " + ", ".join(_ENDPOINTS)
-        )
-    for setting in ("instruction", "layers", "pooling"):
-        if getattr(spec, setting):
-            raise JobError(
-                f"{setting} `{getattr(spec, setting)}` has no meaning at the semantic endpoints",
-                hint="leave it out",
-            )
-    if spec.dimensions not in (None, _COMPRESSED):
-        raise JobError(
-            f"dimensions `{spec.dimensions}` cannot be had from Aleph Alpha",
-            hint="set 128 to have vectors compressed, or leave it out for the model's own size",
-        )
-    if spec.prefixes:
-        raise JobError(
-            "prefixes are not for `aleph-alpha`, which knows roles itself",
-            hint="leave them out and set `representation`",
-        )
 
 
 def _check_foreign(spec: Spec) -> None:

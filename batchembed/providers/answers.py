@@ -10,8 +10,10 @@ from typing import Any, TypeAlias
 from batchembed.exchange import Fatal, Malformed, Outcome, Request, Response, Unavailable, Vectors
 from batchembed.providers import parsing, status
 
-Reading: TypeAlias = tuple[Vectors, int | None, str]
-"""Vectors (n, d), tokens billed, model version."""
+Reading: TypeAlias = (
+    tuple[Vectors, int | None, str] | tuple[Vectors, int | None, str, tuple[str, ...]]
+)
+"""Vectors (n, d), tokens billed, model version; names of what each is joined of, if of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +27,32 @@ class Answer:
 
 
 def judged(
-    answer: Answer, read: Callable[[Any, Answer], Reading], *, dimensions: int | None
+    answer: Answer,
+    read: Callable[[Any, Answer], Reading],
+    *,
+    dimensions: int | None,
 ) -> Outcome:
-    """Return the outcome of an answer whose vectors `read` takes from its JSON; never raises."""
+    """Return the outcome of an answer whose vectors `read` takes from its JSON.
+
+    Never raises, but for what `read` raises besides AnswerErrors.
+    """
     if answer.status != HTTPStatus.OK:
         return status.sort(
             answer.request, status=answer.status, headers=answer.headers, body=answer.body
         )
     try:
-        vectors, tokens, version = _read(read, answer)
+        taken = _read(read, answer)
     except parsing.AnswerError as error:
         return _unproven(answer, error)
+    vectors, tokens, version = taken[:3]
     if dimensions is not None and vectors.shape[1] != dimensions:
         return Fatal(
             f"asked for vectors of `{dimensions}` dimensions, got `{vectors.shape[1]}`",
             hint="set `dimensions` under [model] to what this model gives, or leave it out",
         )
-    return Response(vectors, tokens, version, status.request_id(answer.headers))
+    outputs = taken[3] if len(taken) == 4 else ()  # noqa: PLR2004 - see Reading
+    request_id = status.request_id(answer.headers)
+    return Response(vectors, tokens, version, request_id, outputs=outputs)
 
 
 def _read(read: Callable[[Any, Answer], Reading], answer: Answer) -> Reading:

@@ -99,9 +99,8 @@ class HttpProvider:
             return self._redactor.outcome(Refused(f"cannot be sent: {error}"))
         key, line = self._key, _Line()
         try:
-            status, headers, body = await self._exchange(
-                call, _allowed(request, self._expected), line
-            )
+            allowed = self._allowed(request)
+            status, headers, body = await self._exchange(call, allowed, line)
             outcome = self._dialect.parse(request, status=status, headers=headers, body=body)
             if status == HTTPStatus.UNAUTHORIZED and await self._renewed(key):
                 outcome = Unavailable("401, and the key is another by now", wait=0.0)
@@ -137,10 +136,12 @@ class HttpProvider:
         """Release connections; the provider is not used afterwards."""
         await self._session.close()
 
-    @property
-    def _expected(self) -> int | None:
+    def _allowed(self, request: Request) -> int:
+        """Return how many bytes of answer are read: twice what the longest right one would have."""
         spec = getattr(self._dialect, "spec", None)
-        return getattr(spec, "dimensions", None)
+        dimensions = getattr(spec, "dimensions", None) or UNKNOWN_DIMENSIONS
+        numbers = len(request) * dimensions * getattr(spec, "outputs", 1)
+        return min(MOST_BYTES, 2 * BYTES_PER_NUMBER * numbers + ROOM)
 
     async def _renewed(self, key: str | None) -> bool:
         """Return whether the key is another than the `key` of an attempt, if need be read anew."""
@@ -265,12 +266,6 @@ async def _read(answer: aiohttp.ClientResponse, most: int, *, whole: bool) -> by
                 raise OversizeError(f"the answer is larger than {most:,} bytes")
             break
     return b"".join(pieces)[:most]
-
-
-def _allowed(request: Request, dimensions: int | None) -> int:
-    """Return how many bytes of answer are read: twice what the longest right one would have."""
-    numbers = len(request) * (dimensions or UNKNOWN_DIMENSIONS)
-    return min(MOST_BYTES, 2 * BYTES_PER_NUMBER * numbers + ROOM)
 
 
 def _certificate_trouble(error: BaseException) -> str | None:

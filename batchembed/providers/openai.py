@@ -54,7 +54,7 @@ class OpenAI:
         vectors = parsing.indexed(found.get("data"), len(answer.request), answer.body)
         if self.spec.normalize:
             vectors = unit(vectors)
-        return vectors, _tokens(found.get("usage")), parsing.text(found, "model")
+        return vectors, parsing.usage(found), parsing.text(found, "model")
 
 
 def limits(spec: Spec) -> Limits:
@@ -83,10 +83,3 @@ def unit(vectors: Vectors) -> Vectors:
         sound = np.isfinite(norms) & (norms > 0)
         vectors[doubtful[sound]] = exact[sound] / norms[sound, None]
     return vectors
-
-
-def _tokens(usage: Any) -> int | None:
-    if not hasattr(usage, "get"):
-        return None
-    total = parsing.count(usage, "total_tokens")
-    return total if total is not None else parsing.count(usage, "prompt_tokens")

@@ -75,6 +75,15 @@ def count(found: Any, name: str) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
+def usage(found: Any) -> int | None:
+    """Return the tokens that an answer of OpenAI's form says were billed, or None."""
+    told = found.get("usage")
+    if not hasattr(told, "get"):
+        return None
+    total = count(told, "total_tokens")
+    return total if total is not None else count(told, "prompt_tokens")
+
+
 def single(values: Any, body: bytes) -> Vectors:
     """Return one vector, shape (1, d), from an array of numbers."""
     row = _numbers(values)

@@ -48,13 +48,17 @@ class Table(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What the parts look like: dimensions, float32 or float16, and what their schema says."""
+    """What the parts look like: dimensions, float32 or float16, and what their schema says.
+
+    `dimensions` is that of all vectors of a row together; `outputs` names those, if several.
+    """
 
     dimensions: int
     dtype: str
     about: dict[str, Any]
     reasons: tuple[str, ...]
     part_rows: int
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -89,7 +93,8 @@ def stage(
 def _staged(
     corpus: Table, keyed: Keyed, ledger: Ledger, store: Store, *, form: Form, heard: Heard
 ) -> Staged:
-    schema = part_schema(corpus.kept_schema, form.dimensions, form.dtype, form.about)
+    size = form.dimensions // max(1, len(form.outputs))
+    schema = part_schema(corpus.kept_schema, size, form.dtype, form.about, outputs=form.outputs)
     places = _Slices(ledger.locate(keyed.keys(), keyed.total, scratch=store.path(SCRATCH)))
     row = 0
     with (

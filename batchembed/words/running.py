@@ -20,11 +20,16 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
     """Return what a run came to, with a few rows and their nearest to look at."""
     s = summary
     done = f"{s.rows:,} rows, {s.distinct:,} different texts: {s.sent:,} embedded"
+    vectors = f"{s.dimensions} dimensions"
+    search = f'batchembed search {shlex.quote(s.path)} "…"'
+    if s.columns:
+        vectors = f"{counted(len(s.columns), 'column')} of {vectors}"
+        search += f" --column {s.columns[0]}"
     lines = [
         f"{done}, {s.reused:,} already paid for, {s.rejected:,} rejected, in {s.seconds:.1f} s",
         row(
             "vectors",
-            f"{s.path}/embeddings/  {counted(s.parts, 'part')}, {s.dimensions} dimensions",
+            f"{s.path}/embeddings/  {counted(s.parts, 'part')}, {vectors}",
         ),
     ]
     lines += [row("similarity", f"{s.path}/{name}") for name in s.similarity]
@@ -41,7 +46,7 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
     if s.failures:
         told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(s.failures.items()))
         lines.append(row("tried again", told))
-    lines.append(row("next", f'batchembed search {shlex.quote(s.path)} "…"'))
+    lines.append(row("next", search))
     return "\n".join(lines)
 
 

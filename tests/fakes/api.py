@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import orjson
 from aiohttp import web
 
@@ -144,14 +145,16 @@ class Server:
 
     def _right(self, asked: wire.Asked, total: int) -> Reply:
         size = asked.dimensions or self.dimensions
+        told = {"role": asked.role, "model": asked.model, "dimensions": size, "unit": asked.unit}
+        more = asked.more
         rows = [
-            vector(
-                text,
-                role=asked.role,
-                controls=c,
-                model=asked.model,
-                dimensions=size,
-                unit=asked.unit,
+            np.concatenate(
+                [
+                    vector(text, controls=c, more=(*more, *output), **told)
+                    for output in ((wire.absolute(n), p) for n, p in asked.outputs)
+                ]
+                if asked.outputs
+                else [vector(text, controls=c, more=more, **told)]
             )
             for text, c in zip(asked.texts, asked.controls, strict=True)
         ]

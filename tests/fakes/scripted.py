@@ -77,7 +77,7 @@ class MemoryLedger:
         self.twice = 0
         self._full, self._full_at = full, full_at
 
-    def append(self, keys, vectors, *, tokens, model_version) -> None:
+    def append(self, keys, vectors, *, tokens, model_version, outputs=()) -> None:
         self.appends += 1
         if self._full is not None and self.appends > self._full_at:
             raise self._full

@@ -20,10 +20,14 @@ def vector(
     model: str = MODEL,
     dimensions: int = DIMENSIONS,
     unit: bool = True,
+    more: Iterable[object] = (),
 ) -> np.ndarray:
-    """Return the right vector, float32, shape (dimensions,), of length 1 if `unit`."""
-    spans = [[start, length, float(factor)] for start, length, factor in controls]
-    identity = json.dumps([text, role, spans, model]).encode()
+    """Return the right vector, float32, shape (dimensions,), of length 1 if `unit`.
+
+    `more` is what else it is a function of: an instruction, a layer, a pooling.
+    """
+    spans = [[start, length, float(factor), *also] for start, length, factor, *also in controls]
+    identity = json.dumps([text, role, spans, model, *more]).encode()
     drawn = hashlib.shake_256(identity).digest(2 * dimensions)
     values = (np.frombuffer(drawn, dtype="<u2").astype(np.float64) - 32767.5) / 32768
     if unit:

@@ -1,0 +1,165 @@
+"""The crontab and the systemd units of jobs/: their own command lines, run as cron runs them."""
+
+import configparser
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from fakes import running
+from fakes.commands import ROOT
+from fakes.faults import Fault
+from fakes.runs import manifest, settings, table, texts, until, write, write_job
+
+CRON = {"HOME": "/nowhere", "LOGNAME": "nobody", "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
+
+
+def lines(crontab):
+    """The commands of a crontab, without their times."""
+    found = []
+    for line in crontab.splitlines():
+        fields = line.split(None, 5)
+        if line.startswith("#") or len(fields) < 6 or "=" in fields[0]:
+            continue
+        assert all(re.fullmatch(r"[\d*/,-]+", field) for field in fields[:5]), line
+        assert "%" not in fields[5].replace("\\%", ""), "cron takes % for the end of the line"
+        found.append(fields[5])
+    return found
+
+
+EMBED, VERIFY = lines((ROOT / "jobs/crontab").read_text("utf-8"))
+
+
+@pytest.fixture
+def home(tmp_path):
+    """What stands at /srv/embeddings; and next to it what stands at /opt/batchembed."""
+    home = tmp_path / "embeddings"
+    for name in ("jobs", "sample_data"):
+        shutil.copytree(ROOT / name, home / name)
+    (home / "log").mkdir()
+    program = tmp_path / "batchembed/bin/batchembed"
+    program.parent.mkdir(parents=True)
+    # An installed batchembed: its own interpreter, and nothing of the environment.
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from batchembed.cli import main; main()"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n', "utf-8")
+    program.chmod(0o755)
+    return home
+
+
+def started(command, home):
+    """Start a command as cron does: no environment to speak of, another folder, no terminal."""
+    told = command.replace("/srv/embeddings", str(home))
+    told = told.replace("/opt/batchembed", str(home.parent / "batchembed"))
+    assert told.count(str(home.parent)) == 2
+    return subprocess.Popen(
+        ["/bin/sh", "-c", told],
+        env=CRON,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(command, home):
+    """Run a command as cron does; return its exit code and what cron would mail."""
+    process = started(command, home)
+    mail, _ = process.communicate(timeout=60)
+    return process.returncode, mail
+
+
+def test_cron_embeds_and_mails_nothing(home):
+    """Success prints not a word, the second run too, and that one embeds nothing."""
+    assert ended(EMBED, home) == (0, "")
+    first = manifest(home / "runs/quickstart")
+    assert first["counts"]["embedded"] == 420
+    assert ended(EMBED, home) == (0, "")
+    assert manifest(home / "runs/quickstart") == first
+    assert (home / "log/embed.log").read_text() == ""
+    assert ended(VERIFY, home) == (0, "")
+
+
+def test_cron_while_a_run_goes_on_ends_at_once(home):
+    """Exit code 75, and the log says who holds the directory."""
+    import fcntl
+
+    run = home / "runs/quickstart"
+    run.mkdir(parents=True)
+    with (run / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, mail = ended(EMBED, home)
+    assert (code, mail) == (75, "")
+    assert "hold" in (home / "log/embed.log").read_text()
+
+
+def test_cron_mails_what_verify_finds(home):
+    """A flipped bit is in the mail, with the name of the file."""
+    assert ended(EMBED, home)[0] == 0
+    part = home / "runs/quickstart/embeddings/part-00000.arrow"
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    _, mail = ended(VERIFY, home)
+    assert "part-00000.arrow" in mail
+
+
+def test_cron_has_a_mistake_in_its_log(home):
+    """A job file that is wrong ends with 2 and says why."""
+    job = home / "jobs/quickstart.toml"
+    job.write_text(job.read_text("utf-8").replace("top_k", "top_kk"), "utf-8")
+    assert ended(EMBED, home) == (2, "")
+    assert "top_k" in (home / "log/embed.log").read_text()
+
+
+def unit(name):
+    """A systemd unit, its settings as they are written."""
+    told = configparser.ConfigParser(strict=False, interpolation=None, inline_comment_prefixes=None)
+    told.optionxform = str
+    told.read_string((ROOT / "jobs/systemd" / name).read_text("utf-8"))
+    return told
+
+
+def test_the_service_runs_as_it_stands(home):
+    """Its command line works with nothing but its working directory."""
+    service = unit("batchembed.service")["Service"]
+    command = f"cd {service['WorkingDirectory']} && exec {service['ExecStart']} --json"
+    code, said = ended(command, home)
+    assert code == 0
+    assert json.loads(said)["rows"] == 420
+
+
+def test_the_service_knows_the_exit_codes():
+    """3 is success, 2 and 4 wait for a person, and all else is tried again."""
+    service = unit("batchembed.service")["Service"]
+    assert service["SuccessExitStatus"] == "3"
+    assert service["RestartPreventExitStatus"] == "2 4"
+    assert service["Restart"] == "on-failure"
+    assert int(service["TimeoutStopSec"].removesuffix("s")) > 10  # what draining may take
+
+
+def test_the_timer_starts_the_service():
+    """A timer starts the unit of its own name."""
+    assert (ROOT / "jobs/systemd/batchembed.service").exists()
+    timer = unit("batchembed.timer")
+    assert "Unit" not in timer["Timer"]
+    assert timer["Install"]["WantedBy"] == "timers.target"
+
+
+def test_sigterm_from_systemd_is_a_clean_stop(home):
+    """The process that gets the signal is the run itself; the next start goes on."""
+    service = unit("batchembed.service")["Service"]
+    command = f"cd {service['WorkingDirectory']} && exec {service['ExecStart']}"
+    write(home / "corpus.parquet", table(texts(20)))
+    with running(script=lambda seen: Fault(delay=0.2) if seen.number > 3 else None) as server:
+        one = {"limits__texts_per_request": 1, "limits__concurrency": 1}
+        write_job(home / "jobs/quickstart.toml", settings("corpus.parquet", server, **one))
+        process = started(command, home)
+        until(lambda: server.bill.answered > 3)
+        process.terminate()
+        process.communicate(timeout=30)
+        assert process.returncode == 143
+        assert ended(command, home)[0] == 0
+        assert server.bill.paid_twice == {}

@@ -1,8 +1,21 @@
-"""What can be asked about a job or a run: plan, status, verify, similarity, search."""
+"""What can be asked: a first job, plan, status, verify, similarity, search."""
 
+from batchembed.api.beginning import Found, begin, look_at
 from batchembed.api.comparing import Glance, Hit, glance, search, similarity
 from batchembed.api.looking import status
 from batchembed.api.planning import plan
 from batchembed.api.verifying import verify
 
-__all__ = ["Glance", "Hit", "glance", "plan", "search", "similarity", "status", "verify"]
+__all__ = [
+    "Found",
+    "Glance",
+    "Hit",
+    "begin",
+    "glance",
+    "look_at",
+    "plan",
+    "search",
+    "similarity",
+    "status",
+    "verify",
+]

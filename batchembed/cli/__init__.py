@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from batchembed.cli import looking, running
+from batchembed.cli import beginning, looking, running
 from batchembed.version import VERSION
 
 __all__ = ["main"]
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 COMMANDS = (
+    beginning.init,
     running.run,
     running.embed,
     running.plan,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from batchembed.corpus.files import CorpusFile
+from batchembed.corpus.looking import look
 from batchembed.corpus.reading import Corpus, Rows, scan
 from batchembed.corpus.settings import CorpusSettings
 
-__all__ = ["Corpus", "CorpusFile", "CorpusSettings", "Rows", "scan"]
+__all__ = ["Corpus", "CorpusFile", "CorpusSettings", "Rows", "look", "scan"]

@@ -53,7 +53,7 @@ def scan(settings: CorpusSettings, *, scratch: Path | None = None) -> Corpus:
     """
     asked = mentioned(settings)
     files = find(settings.path)
-    reader = _format(files[0], settings, asked)
+    reader = format_of(files[0], settings, asked)
     schemas = [reader.schema(file) for file in files]
     if files[0].kind == "jsonl":
         schemas = _merged(files, schemas, asked)
@@ -221,7 +221,8 @@ class Corpus:
             raise error
 
 
-def _format(file: CorpusFile, settings: CorpusSettings, asked: Columns) -> Format:
+def format_of(file: CorpusFile, settings: CorpusSettings, asked: Columns) -> Format:
+    """Return what reads files like this one."""
     if file.kind == "parquet":
         return Parquet()
     if file.kind == "arrow":

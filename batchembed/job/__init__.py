@@ -1,6 +1,7 @@
 """Job files: loaded, checked as a whole, and frozen into a Job."""
 
 from batchembed.job.allowed import RoleColumn
+from batchembed.job.beginning import FirstJob, first_job
 from batchembed.job.job import Job
 from batchembed.job.loading import from_dict, job_of, load, schema
 from batchembed.job.quantities import Tolerance
@@ -17,6 +18,7 @@ from batchembed.job.settings import (
 __all__ = [
     "Access",
     "Corpus",
+    "FirstJob",
     "Job",
     "Limits",
     "Model",
@@ -24,6 +26,7 @@ __all__ = [
     "RoleColumn",
     "Similarity",
     "Tolerance",
+    "first_job",
     "from_dict",
     "job_of",
     "load",

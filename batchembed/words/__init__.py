@@ -2,9 +2,10 @@
 
 from batchembed.words.looking import compared_words, hit_words, provider_words, verify_words
 from batchembed.words.plain import json_words, mistake
-from batchembed.words.running import plan_words, run_words, status_words
+from batchembed.words.running import begun_words, plan_words, run_words, status_words
 
 __all__ = [
+    "begun_words",
     "compared_words",
     "hit_words",
     "json_words",

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchembed.words.plain import counted, cut, row, size, span
 
 if TYPE_CHECKING:
     from batchembed.api import Glance
+    from batchembed.job import FirstJob
     from batchembed.monitor import Summary
     from batchembed.plan import Plan
 
 HALF = 36
+
+
+def begun_words(job: FirstJob, path: Path) -> str:
+    """Return what a first job file says, and what to do with it."""
+    lines = [f"{path} is written", row("text", job.text), row("id", job.id or "the row number")]
+    lines += [row("provider", job.provider), row("vectors", job.out)]
+    lines.append(row("next", f"batchembed plan {shlex.quote(str(path))}"))
+    lines.append(row("", f"batchembed run {shlex.quote(str(path))}"))
+    return "\n".join(lines)
 
 
 def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:

@@ -11,11 +11,12 @@ import orjson
 
 from batchembed import directory, publish
 from batchembed.corpus import Corpus
+from batchembed.costing import cost_of, price_of
 from batchembed.directory import HISTORY, PROGRESS, read_history
 from batchembed.errors import ActionNeededError
 from batchembed.history import History
 from batchembed.job import Job
-from batchembed.ledger import Ledger
+from batchembed.ledger import Bill, Ledger
 from batchembed.monitor import Summary
 from batchembed.parts import (
     FORMAT,
@@ -28,6 +29,7 @@ from batchembed.parts import (
     vector_columns,
 )
 from batchembed.preparing import Run, identity, over_tolerance
+from batchembed.prices import Price
 from batchembed.similarity import SimilaritySettings, compare
 from batchembed.spec import Spec
 from batchembed.store import NEXT, Store
@@ -41,8 +43,6 @@ def stage(
     rows: Corpus,
     survey: Survey,
     ledger: Ledger,
-    *,
-    before: Manifest | None,
 ) -> publish.Staged:
     """Write parts and rejects where publishing will find them."""
     if ledger.dimensions is None:
@@ -53,7 +53,7 @@ def stage(
         "version": VERSION,
         "provider": spec.provider,
         "model": spec.name,
-        "model_versions": _model_versions(ledger, before),
+        "model_versions": sorted(ledger.bill.model_versions),
         "representation": identity(run.job, spec).role,
         "dimensions": _dimensions(ledger),
         "normalized": spec.normalize,
@@ -78,11 +78,9 @@ def manifest_of(
     ledger: Ledger,
     *,
     staged: publish.Staged,
-    before: Manifest | None,
 ) -> Manifest:
-    """Return the manifest over what is staged; the bill goes on from the one `before`."""
-    summary, bill = run.summary, ledger.bill
-    paid = before.bill if before else {"requests": 0, "texts": 0, "tokens": 0}
+    """Return the manifest over what is staged."""
+    summary = run.summary
     summary.rejected, summary.reasons = staged.rejected, staged.reasons
     return Manifest(
         format=FORMAT,
@@ -101,10 +99,10 @@ def manifest_of(
             "rejected": staged.rejected,
         },
         reasons=staged.reasons,
-        bill={name: paid[name] + getattr(bill, name) for name in ("requests", "texts", "tokens")},
+        bill=_told_bill(ledger.bill, price_of(run.job, spec)),
         dimensions=_dimensions(ledger),
         dtype=run.job.output.dtype,
-        model_versions=tuple(_model_versions(ledger, before)),
+        model_versions=tuple(sorted(ledger.bill.model_versions)),
         seconds=round(run.summary.seconds, 3),
         finished=run.clock.now().isoformat(timespec="seconds"),
         outputs=ledger.outputs,
@@ -128,9 +126,18 @@ def _outputs(spec: Spec, ledger: Ledger) -> list[dict[str, Any]]:
     ]
 
 
-def _model_versions(ledger: Ledger, before: Manifest | None) -> list[str]:
-    """Return what the server called its model, in this run and in those published before."""
-    return sorted({*ledger.bill.model_versions, *(before.model_versions if before else ())})
+def _told_bill(bill: Bill, price: Price | None) -> dict[str, Any]:
+    """Return a bill as the manifest tells it."""
+    paid = cost_of(bill, price)
+    return {
+        "requests": bill.requests,
+        "texts": bill.texts,
+        "tokens": bill.tokens,
+        "unsure": bill.unsure,
+        "rates": bill.rates,
+        "cost": None if paid.amount is None else float(paid.amount),
+        "currency": paid.currency,
+    }
 
 
 def _wanted(job: Job) -> dict[str, Any] | None:
@@ -199,8 +206,12 @@ def complete(run: Run, manifest: Manifest) -> Summary:
     summary.dimensions = manifest.dimensions
     summary.columns = list(manifest.columns) if len(manifest.columns) > 1 else []
     summary.similarity = [note.name for note in manifest.similarity]
-    summary.billed_tokens = manifest.bill["tokens"]
-    summary.cost = 0.0 if manifest.identity["spec"]["provider"] == "local" else None
+    bill = Bill()
+    bill.add(manifest.bill, ())
+    paid = cost_of(bill, price_of(run.job, run.job.spec()))
+    summary.billed_tokens, summary.unsure_tokens = bill.tokens, bill.unsure
+    summary.cost = None if paid.amount is None else float(paid.amount)
+    summary.currency = paid.currency
     return run.monitor.close("complete", 3 if summary.rejected else 0)
 
 

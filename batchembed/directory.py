@@ -14,7 +14,7 @@ from batchembed.clock import Clock
 from batchembed.controls import Pattern
 from batchembed.errors import DamagedError, JobError, SpecChangedError
 from batchembed.history import Execution, from_json
-from batchembed.ledger import Ledger
+from batchembed.ledger import Ledger, holds_anything
 from batchembed.parts import (
     EMBEDDINGS,
     FORMAT,
@@ -93,7 +93,7 @@ def check_spec(
     lines = identity.differences(known) if known else []
     if manifest is None:  # the checkpoint holds float32, whatever the output will be
         lines = [line for line in lines if not line.startswith("output.dtype")]
-    if lines and (manifest is not None or Ledger(store).holds_anything()):
+    if lines and (manifest is not None or holds_anything(store)):
         raise SpecChangedError(
             f"`{store.root}` holds vectors of another spec:\n  " + "\n  ".join(lines),
             hint="give another directory with --out, or take the change back",
@@ -139,6 +139,7 @@ def open_ledger(store: Store, manifest: Manifest | None) -> tuple[Ledger, list[F
         outputs=manifest.outputs if manifest else (),
     )
     if manifest is not None:
+        ledger.bill.add(manifest.bill, manifest.model_versions)
         ledger.rejects.update((reject.key, reject) for reject in known_rejects(store, manifest))
     ledger.load()
     return ledger, damaged

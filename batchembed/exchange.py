@@ -123,10 +123,14 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """The server or the way to it is down: no fault of any text."""
+    """The server or the way to it is down: no fault of any text.
+
+    `billed`: the request was sent and its answer did not come whole, so it may have been billed.
+    """
 
     reason: str
     wait: float | None = None
+    billed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol, TextIO
+from typing import Any, Literal, Protocol, SupportsFloat, TextIO
 
 from batchembed.clock import Clock, SystemClock
 from batchembed.exchange import Reject
@@ -22,9 +22,10 @@ Mode = Literal["auto", "bar", "lines", "quiet"]
 class Summary:
     """What a run came to. `seconds` are of this execution, the bill of all in this directory.
 
-    `to_send` and `sent` count texts of this execution; `reused` texts were paid for before;
-    `columns` names those of vectors where there are several; `failures` counts attempts by kind,
-    `reasons` rejected rows; `server` is what it said it runs.
+    `cost` is None while a price is not known; `unsure_tokens` may have been billed as well: their
+    answers were lost. `to_send` and `sent` count texts of this execution; `reused` texts were
+    paid for before; `columns` names those of vectors where there are several; `failures` counts
+    attempts by kind, `reasons` rejected rows; `server` is what it said it runs.
     """
 
     path: str = ""
@@ -38,7 +39,9 @@ class Summary:
     requests: int = 0
     tokens: int = 0
     billed_tokens: int = 0
+    unsure_tokens: int = 0
     cost: float | None = None
+    currency: str = ""
     dimensions: int = 0
     columns: list[str] = field(default_factory=list)
     parts: int = 0
@@ -66,6 +69,15 @@ class _Bar(Protocol):
     def close(self) -> None: ...
 
 
+class _Paid(Protocol):
+    """What was paid so far; see `prices.Cost`."""
+
+    @property
+    def amount(self) -> SupportsFloat | None: ...
+    @property
+    def currency(self) -> str: ...
+
+
 class Monitor:
     """Hears what a run does. Say nothing more often than a person or a log can bear."""
 
@@ -82,6 +94,7 @@ class Monitor:
         if mode == "auto":
             self.mode = "bar" if self.stream.isatty() else "lines"
         self.keep = keep
+        self.paid: Callable[[], _Paid] | None = None
         self.summary = Summary()
         self.history = History()
         self._clock = clock or SystemClock()
@@ -164,6 +177,7 @@ class Monitor:
         """Let time pass: say a line or keep the progress when it is time to."""
         now = self._clock.monotonic()
         self.summary.seconds = now - self._began
+        self._see_cost()
         if self._bar is not None and now - self._drawn_at >= BAR_SECONDS:
             self._drawn_at = now
             self._bar.set_postfix_str(self._why, refresh=True)
@@ -184,6 +198,8 @@ class Monitor:
             eta = f"{left / rate:.0f} s left" if rate > 0 else "no rate yet"
             share = 100 * s.sent / s.to_send
             words += f" {s.sent}/{s.to_send} texts ({share:.0f} %), {rate:.0f} a second, {eta}"
+        if s.cost:
+            words += f", {s.cost:,.4f} {s.currency} paid"
         if s.failures:
             words += ", " + ", ".join(f"{n} {kind}" for kind, n in sorted(s.failures.items()))
         return words + (f"; {self._why}" if self._why else "")
@@ -195,8 +211,15 @@ class Monitor:
         now = self._clock.monotonic()
         self.summary.seconds = now - self._began
         self.history.end(now)
+        self._see_cost()
         self._keep_progress(force=True)
         return self.summary
+
+    def _see_cost(self) -> None:
+        if self.paid is not None:
+            paid = self.paid()
+            self.summary.cost = None if paid.amount is None else float(paid.amount)
+            self.summary.currency = paid.currency
 
     def _keep_progress(self, *, force: bool) -> None:
         now = self._clock.monotonic()

@@ -28,7 +28,8 @@ class Plan:
     `seconds` is the least time under the known limits and `bound_by` the limit that binds;
     both are empty when no limit is known. `excess` counts rows without a text beyond what
     `limits.max_rejects` allows: with any, a run sends nothing. `disk` is in bytes, None
-    while the dimension is unknown.
+    while the dimension is unknown. `cost` is (low, likely, high) like the tokens, of what is to
+    be sent, None while no price is known; `paid_cost` is what the directory has cost before.
     """
 
     rows: int = 0
@@ -43,7 +44,11 @@ class Plan:
     longest: int = 0
     seconds: float | None = None
     bound_by: str = ""
-    cost: float | None = None
+    cost: tuple[float, float, float] | None = None
+    currency: str = ""
+    price: str = ""
+    paid_cost: float | None = None
+    over_budget: bool = False
     disk: int | None = None
     disk_free: int = 0
     provider: str = ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from batchembed import providers
 from batchembed.clock import Clock
 from batchembed.corpus import Corpus
+from batchembed.costing import check_bound
 from batchembed.directory import Identity
 from batchembed.errors import ActionNeededError, CorpusError, JobError
 from batchembed.job import Job, RoleColumn, secret
@@ -41,11 +42,7 @@ class Run:
 def checked_spec(job: Job) -> Spec:
     """Return the spec of a job; raises JobError when a bound on cost could not be kept."""
     spec = job.spec()
-    if job.limits.max_cost is not None and spec.provider != "local":
-        raise JobError(
-            f"`limits.max_cost` cannot be kept: no price is known for `{spec.name}`",
-            hint="leave it out; prices come with the price table of a later version",
-        )
+    check_bound(job, spec)
     return spec
 
 

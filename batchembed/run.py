@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from batchembed import completing, corpus, directory, preparing, publish
+from batchembed import completing, corpus, costing, directory, preparing, publish
 from batchembed.clock import Clock, SystemClock
 from batchembed.embed import disk_error
 from batchembed.engines import local
@@ -102,10 +102,10 @@ def _story(run: Run) -> Summary:
 
     rows.unchanged()
     run.monitor.phase("publishing", survey.total)
-    staged = completing.stage(run, spec, rows, survey, ledger, before=manifest)
+    staged = completing.stage(run, spec, rows, survey, ledger)
     if staged.rejected > most:
         raise completing.refuse_rejects(run, staged, most, before=manifest)
-    draft = completing.manifest_of(run, spec, told, ledger, staged=staged, before=manifest)
+    draft = completing.manifest_of(run, spec, told, ledger, staged=staged)
     draft = completing.compare_as_asked(run, draft, run.store.path(NEXT))
     publish.finish(run.store, draft)
     return completing.complete(run, draft)
@@ -113,6 +113,7 @@ def _story(run: Run) -> Summary:
 
 def _embed(run: Run, spec: Spec, ledger: Ledger, feed: CorpusFeed, *, most_rejects: int) -> None:
     """Send what is missing; whatever ends this, all that was answered is durable then."""
+    price = costing.price_of(run.job, spec)
     plant = local.Plant(
         spec=spec,
         key=preparing.provider_key(run.job, spec, run.environ),
@@ -123,7 +124,10 @@ def _embed(run: Run, spec: Spec, ledger: Ledger, feed: CorpusFeed, *, most_rejec
         most_rejects=most_rejects,
         dimensions=ledger.dimensions,
         outputs=ledger.outputs,
+        budget=costing.budget(run.job, spec, price, ledger.bill),
     )
+    ledger.rate = costing.rate_of(price)
+    run.monitor.paid = lambda: costing.cost_of(ledger.bill, price)
     run.monitor.phase("embedding", run.summary.to_send, "texts")
     with closing(ledger):
         local.embed(run.job, feed, plant)

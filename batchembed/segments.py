@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -74,15 +74,17 @@ def vectors_frame(keys: Keys, vectors: Vectors, note: dict[str, Any]) -> list[by
     return _frame(VECTORS, note, keys, (block.shape[1] * 4, block.tobytes()))
 
 
-def rejects_frame(rejects: list[Reject]) -> list[bytes | memoryview]:
-    """Return the buffers of a frame that holds rejects."""
+def rejects_frame(
+    rejects: list[Reject], note: Mapping[str, Any] | None = None
+) -> list[bytes | memoryview]:
+    """Return the buffers of a frame that holds rejects, with none a `note` alone."""
     joined = b"".join(reject.key for reject in rejects)
     keys = np.frombuffer(joined, dtype=np.uint8).reshape(-1, KEY_BYTES)
     told = [
         {"reason": r.reason, "message": r.message, "status": r.status, "request_id": r.request_id}
         for r in rejects
     ]
-    return _frame(REJECTS, {"rejects": told}, keys, (0, b""))
+    return _frame(REJECTS, {"rejects": told, **(note or {})}, keys, (0, b""))
 
 
 def _frame(

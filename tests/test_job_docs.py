@@ -18,6 +18,7 @@ CLASSES = {
     "limits": settings.Limits,
     "output": settings.Output,
     "similarity": settings.Similarity,
+    "price": settings.Price,
     "access": settings.Access,
 }
 

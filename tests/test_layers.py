@@ -14,9 +14,9 @@ LEVELS = (
         "spec exchange prompts store monitor errors buckets clock controls cores version history "
         "interrupts"
     ),
-    "corpus packing pacing ledger segments parts providers",
+    "corpus packing pacing ledger segments parts providers prices",
     "embed publish plan verify similarity search report job survey directory",
-    "engines",
+    "engines costing",
     "preparing",
     "completing",
     "run",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from batchembed import buckets
 from batchembed import ledger as package
 from batchembed.exchange import Reject, Request
-from batchembed.ledger import NOWHERE, Ledger, Reader, Source, checkpoint, join, places
+from batchembed.ledger import NOWHERE, Ledger, Reader, Source, checkpoint, forget, join, places
 from batchembed.providers import status
 from batchembed.store import Appender, Store
 
@@ -149,7 +149,7 @@ def test_forgetting_deletes_the_segments_alone(store, ledger):
     store.put("checkpoint/run.json", b"{}")
     keep(ledger, [key(1)])
     ledger.close()
-    ledger.forget()
+    forget(store)
     assert store.names("checkpoint") == ["checkpoint/run.json"]
 
 
@@ -537,11 +537,52 @@ def test_published_halves_and_new_singles_are_read_alike(tmp_path, store):
     ledger.close()
 
 
+def test_a_bill_is_kept_with_its_prices(store, ledger):
+    """What brought no vector is in it, and what may have been billed stands beside."""
+    keep(ledger, [key(1), key(2)])
+    ledger.rate = "0.02 USD"
+    keep(ledger, [key(3)])
+    ledger.charge(40)
+    ledger.charge(0, 500)
+    again = reload(ledger).bill
+    assert again == ledger.bill
+    assert (again.requests, again.texts, again.tokens, again.unsure) == (3, 3, 43, 500)
+    assert again.rates == {"": 2, "0.02 USD": 41}
+    again.add({"requests": 1, "texts": 1, "tokens": 9}, ["n"])
+    again.add({"requests": 1, "texts": 1, "tokens": 1, "unsure": 2, "rates": {"1 EUR": 1}}, ["m"])
+    assert again.rates == {"": 11, "0.02 USD": 41, "1 EUR": 1}
+    assert (again.requests, again.unsure, again.model_versions) == (5, 502, {"m", "n"})
+
+
+def test_what_flew_when_a_process_died_may_have_been_billed(store, ledger):
+    """Its last word counts, and that of a process that ended in order is 0."""
+    ledger.risk(100)
+    ledger.risk(700)
+    keep(ledger, [key(1)])
+    assert reload(ledger).bill.unsure == 700
+    other = Ledger(store)
+    other.risk(50)
+    assert reload(ledger).bill.unsure == 750
+    ledger.risk(0)
+    assert reload(ledger).bill.unsure == 50
+    other.close()
+    assert reload(ledger).bill.unsure == 50, "what it is about was abandoned, not lost"
+
+
+def test_a_segment_without_anything_in_it_is_not_left(store):
+    """Words about what is in flight are nothing once that has landed."""
+    for tokens, left in ((0, []), (9, ["checkpoint/000001.segment"])):
+        made = Ledger(store)
+        made.risk(5)
+        made.risk(tokens)
+        made.close()
+        assert store.names("checkpoint") == left
+
+
 def test_the_public_names_are_these():
     """What others may use of the ledger."""
-    assert sorted(package.__all__) == sorted(
-        ["NOWHERE", "Bill", "Ledger", "Missing", "Published", "Reader", "Source"]
-    )
+    names = "Bill Ledger Missing NOWHERE Published Reader Source forget holds_anything"
+    assert sorted(package.__all__) == names.split()
 
 
 def test_the_words_of_any_server_can_be_kept(ledger):

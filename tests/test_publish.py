@@ -14,7 +14,7 @@ from fakes.vectors import DIMENSIONS, vector
 from batchembed import publish
 from batchembed.errors import CorpusError, NotFinishedError
 from batchembed.exchange import Reject
-from batchembed.ledger import Ledger
+from batchembed.ledger import Ledger, forget
 from batchembed.parts import (
     FORMAT,
     MANIFEST,
@@ -511,7 +511,7 @@ def test_a_publication_without_the_redo_log_is_seen(tmp_path, monkeypatch):
             store.delete(name.removeprefix("checkpoint/next/"))
             store.rename(name, name.removeprefix("checkpoint/next/"))
         store.put(MANIFEST, made.to_json())
-        Ledger(store).forget()
+        forget(store)
 
     monkeypatch.setattr(publish, "finish", careless)
     bad = 0

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -86,7 +87,17 @@ def test_a_run_without_trouble_says_nothing_of_trouble():
     for absent in ("rejects.arrow", "tried again", "similarity", "nearest"):
         assert absent not in words
     assert "free" in words
-    assert "0.1235" in run_words(Summary(cost=0.12345))
+    assert rows(run_words(Summary(cost=0.12345, currency="EUR")))["paid"][0].endswith(", 0.12 EUR")
+
+
+def test_a_run_tells_what_earlier_ones_paid_and_what_was_lost():
+    """The cost is of the directory, the tokens are of this run."""
+    plain = Summary(requests=1, tokens=10, billed_tokens=1010, cost=0.5, currency="USD")
+    assert rows(run_words(plain))["paid"] == [
+        "1 request, 10 tokens; 0.50 USD for all 1,010 of this directory"
+    ]
+    lost = rows(run_words(replace(plain, unsure_tokens=77)))[""]
+    assert lost == ["77 more may have been billed: their answers were lost"]
 
 
 @pytest.mark.parametrize(
@@ -140,9 +151,22 @@ def test_a_plan_tells_what_a_run_would_send():
     assert found["tokens"] == ["about 100 (75 to 160), estimated from bytes"]
     assert found["longest"] == ["12,345 characters"]
     assert found["time"] == ["no limit is known that would bind"]
-    assert found["cost"] == ["unknown: no price is known"]
+    assert found["cost"] == [
+        "unknown: no price is known for `m`; give one with --set price.per_million_tokens=…"
+    ]
     assert "disk" not in found
-    assert rows(plan_words(Plan(cost=0.0)))["cost"] == ["free"]
+    assert rows(plan_words(Plan(cost=(0.0, 0.0, 0.0), price="free")))["cost"] == ["free"]
+
+
+def test_a_plan_tells_the_cost_as_a_range():
+    """With its price, what is paid already, and whether a bound may end the run."""
+    plan = Plan(cost=(0.75, 1.0, 1.6), currency="USD", price="2 USD a million tokens (job)")
+    found = rows(plan_words(plan))
+    assert found["cost"] == ["about 1.00 USD (0.75 to 1.60)"]
+    assert found["price"] == ["2 USD a million tokens (job)"]
+    found = rows(plan_words(replace(plan, paid_cost=0.25, over_budget=True)))
+    assert found["cost"] == ["about 1.00 USD (0.75 to 1.60), 0.25 USD are paid"]
+    assert found[""] == ["a run may end before its time: `limits.max_cost` could be passed"]
 
 
 def test_the_status_of_a_complete_run():

@@ -42,6 +42,12 @@ class _Gathered:
     def reject(self, rejects: list[Reject]) -> None:
         """Leave the number without a vector."""
 
+    def charge(self, tokens: int, unsure: int = 0) -> None:
+        """Keep nothing."""
+
+    def risk(self, tokens: int) -> None:
+        """Keep nothing."""
+
 
 def embed_texts(
     job: Job, asked: Sequence[Asked], environ: Mapping[str, str] | None
@@ -64,9 +70,10 @@ def embed_texts(
 
 
 def _hurried(job: Job) -> Job:
-    """Return the job without its deadline, and with a patience that a person has who waits."""
+    """Return the job without its bounds, and with a patience that a person has who waits."""
     patience = min(job.limits.patience, PATIENCE)
-    return replace(job, limits=replace(job.limits, patience=patience, deadline=None))
+    limits = replace(job.limits, patience=patience, deadline=None, max_cost=None)
+    return replace(job, limits=limits)
 
 
 def _request(number: int, one: Asked) -> Request:

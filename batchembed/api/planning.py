@@ -5,15 +5,16 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from batchembed import corpus, directory, providers
+from batchembed import corpus, costing, directory, providers
 from batchembed.engines import local
 from batchembed.job import Job
+from batchembed.ledger import Bill
 from batchembed.monitor import Monitor
 from batchembed.packing import Packer
 from batchembed.parts import read_manifest, read_voucher
 from batchembed.plan import Plan, count, space, time_under
 from batchembed.preparing import check_columns, checked_spec, identity, reading
-from batchembed.spec import Keyer
+from batchembed.spec import Keyer, Spec
 from batchembed.store import Store, free_bytes
 from batchembed.survey import CorpusFeed, Survey
 
@@ -48,6 +49,20 @@ def plan(job: Job, monitor: Monitor | None = None) -> Plan:
     usual = info.dimensions if spec.name == info.model else None
     dimensions = ledger.dimensions or spec.dimensions or usual
     space(found, dimensions, 2 if job.output.dtype == "float16" else 4)
-    found.cost = 0.0 if spec.provider == "local" else None
+    _cost(found, job, spec, ledger.bill)
     monitor.close("planned", 0)
     return found
+
+
+def _cost(found: Plan, job: Job, spec: Spec, bill: Bill) -> None:
+    """Fill in what the run would cost, and whether that could be more than it may."""
+    price = costing.price_of(job, spec)
+    paid = costing.cost_of(bill, price)
+    found.paid_cost = None if paid.amount is None else float(paid.amount)
+    if price is None:
+        return
+    low, likely, high = map(price.of, found.tokens)
+    found.cost = (float(low), float(likely), float(high))
+    found.currency, found.price = price.currency, price.told()
+    bound = costing.budget(job, spec, price, bill)
+    found.over_budget = bound is not None and bound.paid + high > bound.most

@@ -1,7 +1,18 @@
-"""The hot loop, its rules, and what answers must prove."""
+"""The hot loop, its rules, what answers must prove, and the bound on what it may cost."""
 
 from batchembed.embed.endings import disk_error, too_many_rejects
 from batchembed.embed.loop import Loop
 from batchembed.embed.parties import Feed, Kept, Listener, Rules
+from batchembed.embed.purse import Budget, Purse
 
-__all__ = ["Feed", "Kept", "Listener", "Loop", "Rules", "disk_error", "too_many_rejects"]
+__all__ = [
+    "Budget",
+    "Feed",
+    "Kept",
+    "Listener",
+    "Loop",
+    "Purse",
+    "Rules",
+    "disk_error",
+    "too_many_rejects",
+]

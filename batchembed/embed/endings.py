@@ -25,6 +25,18 @@ def disk_error(error: OSError) -> NotFinishedError:
     )
 
 
+def out_of_patience(failing: float, asked: float, reason: str) -> NotFinishedError:
+    """Return how a run ends when nothing comes for longer than the job waits; in seconds.
+
+    `failing`: nothing was answered for so long; `asked`: nothing may be sent for so long, or 0.
+    """
+    told = f"nothing was answered for `{failing:.0f}` s"
+    if asked:
+        told = f"nothing may be sent for another `{asked:.0f}` s"
+    hint = "what was paid for is kept; run the same command again later"
+    return NotFinishedError(f"{told}: {reason}", hint=hint)
+
+
 def too_many_rejects(rejects: int, most: int, last: Reject) -> ActionNeededError:
     """Return how a run ends when more texts were rejected than the job allows."""
     return ActionNeededError(

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from batchembed.embed.endings import disk_error, nothing_passes, too_many_rejects
+from batchembed.embed.endings import disk_error, nothing_passes, out_of_patience, too_many_rejects
 from batchembed.embed.parties import Feed, Kept, Listener, Rules
-from batchembed.embed.settle import judge, size_of, unasked
+from batchembed.embed.purse import Purse
+from batchembed.embed.settle import judge, pieces, unasked
 from batchembed.embed.verdicts import Cut, Facts, Part, Verdict
-from batchembed.errors import ActionNeededError, BatchembedError, NotFinishedError
+from batchembed.errors import ActionNeededError, BatchembedError
 from batchembed.exchange import (
     Malformed,
     Outcome,
@@ -48,6 +49,7 @@ class Loop:
     ledger: Kept
     listener: Listener
     rules: Rules
+    purse: Purse
     ending: BatchembedError | None = None
     answers: int = 0
     rejects: int = 0
@@ -94,6 +96,8 @@ class Loop:
             for worker in self.workers:
                 worker.cancel()
             await asyncio.gather(feeder, *self.workers, return_exceptions=True)
+            if (broken := self.purse.close()) is not None:
+                self.stop(broken)
         if feeder.done() and not feeder.cancelled() and (error := feeder.exception()):
             raise error
         if self.ending is None:  # no more comes that could pass
@@ -111,33 +115,48 @@ class Loop:
 
     async def settle(self, request: Request, feed: Feed) -> None:
         """Bring every text of a request to a vector or a reject, or leave it for the next run."""
-        waiting = [Part(piece) for piece in reversed(_pieces(request, self.cap, self.most_bytes))]
+        waiting = [Part(piece) for piece in reversed(pieces(request, self.cap, self.most_bytes))]
         while waiting:
             part = waiting.pop()
-            if (held := unasked(part, self._facts())) is not None:
+            held = unasked(part, self._facts()) or await self.purse.admit(part)
+            if held is not None:
                 self._apply(held, feed)
+                waiting += held.again
                 continue
             if (outcome := await self.attempt(part.request)) is None:
                 return
             verdict = judge(part, outcome, self._facts())
             self._apply(verdict, feed)
+            if verdict.keep is None:
+                self._charge(self.purse.bill(part.request, outcome).tokens, 0)
             if part.cut is not None and isinstance(outcome, Response):
                 self._learn(part.cut, feed)
             if verdict.try_harmless:
-                await self._try_harmless(part.request.role, outcome)
+                await self._try_harmless(part.request.role, outcome, feed)
             waiting += verdict.again
 
     async def attempt(self, request: Request) -> Outcome | None:
         """Send once, when the pacer permits; None: the run stops."""
-        permit = await self.pacer.permit(request.tokens)
-        if permit is None:
-            return None
-        outcome: Outcome | None = None
+        outcome = permit = None
         try:
-            outcome = await self.provider.attempt(request)
+            if (permit := await self.pacer.permit(request.tokens)) is not None:
+                outcome = await self.provider.attempt(request)
         finally:
-            self.pacer.settle(permit, outcome)
+            if permit is not None:
+                self.pacer.settle(permit, outcome)
+            self._charge(0, self.purse.settle(request, outcome, sent=permit is not None))
         return outcome
+
+    def _charge(self, tokens: int, unsure: int) -> None:
+        """Keep what was billed and brought nothing to keep, and what may have been billed."""
+        if not (tokens or unsure):
+            return
+        try:
+            self.ledger.charge(tokens, unsure)
+        except OSError as error:
+            self.stop(disk_error(error))
+        if tokens:
+            self.listener.answered(0, tokens)
 
     def _apply(self, verdict: Verdict, feed: Feed) -> None:
         """Keep what there is to keep first: it is paid for."""
@@ -212,13 +231,9 @@ class Loop:
         failing, held = self.pacer.failing_for(), self.pacer.held_for()
         if patience is None or max(failing, held) <= patience:
             return
-        told = f"nothing was answered for `{failing:.0f}` s"
-        if held > patience:
-            told = f"nothing may be sent for another `{held:.0f}` s"
-        hint = "what was paid for is kept; run the same command again later"
-        self.stop(NotFinishedError(f"{told}: {reason}", hint=hint))
+        self.stop(out_of_patience(failing, held if held > patience else 0.0, reason))
 
-    async def _try_harmless(self, role: Role, failed: Outcome) -> None:
+    async def _try_harmless(self, role: Role, failed: Outcome, feed: Feed) -> None:
         """Find out whether the provider answers at all: a text is at fault then, else it is not.
 
         When even a harmless text is refused, the job is wrong and the run ends.
@@ -228,7 +243,11 @@ class Loop:
             if self.ending is not None or self.answers > answers:
                 return  # it ended, or something passed, while another worker asked
             harmless = Request(np.zeros((1, 16), np.uint8), (HARMLESS,), role, tokens=10)
-            outcome = await self.attempt(harmless)
+            if (dear := await self.purse.admit(Part(harmless))) is not None:
+                self._apply(dear, feed)
+                return
+            if (outcome := await self.attempt(harmless)) is not None:
+                self._charge(self.purse.bill(harmless, outcome).tokens, 0)
             if isinstance(outcome, Response):
                 self.harmless_passed = True
                 self.answers += 1
@@ -278,13 +297,3 @@ class Loop:
         finally:
             for _ in range(0 if cancelled else self.rules.concurrency):
                 await ahead.put(None)
-
-
-def _pieces(request: Request, cap: int | None, most_bytes: int | None) -> list[Request]:
-    """Return a request that was packed before the server's limit was learnt as smaller ones."""
-    size = cap or len(request)
-    if most_bytes is not None and (whole := size_of(request)) > most_bytes:
-        size = min(size, max(1, len(request) * most_bytes // whole))
-    if size >= len(request):
-        return [request]
-    return [request.part(at, at + size) for at in range(0, len(request), size)]

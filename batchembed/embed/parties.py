@@ -26,6 +26,12 @@ class Kept(Protocol):
     def reject(self, rejects: list[Reject]) -> None:
         """Keep rejects."""
 
+    def charge(self, tokens: int, unsure: int = 0) -> None:
+        """Keep what was billed for nothing, and what may have been billed."""
+
+    def risk(self, tokens: int) -> None:
+        """Note how many tokens may be in flight at once, before they are."""
+
 
 class Listener(Protocol):
     """What the hot loop tells of itself."""

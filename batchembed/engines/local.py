@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from batchembed import providers
 from batchembed.clock import Clock
-from batchembed.embed import Feed, Kept, Loop, Rules
+from batchembed.embed import Budget, Feed, Kept, Loop, Purse, Rules
 from batchembed.errors import ActionNeededError, NotFinishedError
 from batchembed.exchange import About, Limits, Outcome, Provider, Request
 from batchembed.interrupts import drain_on_signal
@@ -25,6 +25,7 @@ class Plant:
     """What the engine is given to work with. `most_rejects`: of texts that are sent.
 
     `ask_about`: ask the server about itself first. `renew` reads the key anew, if it can change.
+    `budget`: what the run may cost.
     """
 
     spec: Spec
@@ -37,6 +38,7 @@ class Plant:
     outputs: tuple[str, ...] = ()
     ask_about: bool = True
     renew: Callable[[], str | None] | None = None
+    budget: Budget | None = None
 
 
 def limits(job: Job, spec: Spec) -> Limits:
@@ -85,7 +87,9 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
             most_rejects=plant.most_rejects,
         )
         timed = Timed(provider, plant.clock, history.attempted)
-        loop = Loop(timed, pacer, plant.ledger, plant.monitor, rules)
+        summary = plant.monitor.summary
+        purse = Purse(plant.budget, plant.ledger, lambda: summary.to_send - summary.sent)
+        loop = Loop(timed, pacer, plant.ledger, plant.monitor, rules, purse)
         with drain_on_signal(loop), _deadline(loop, job.limits.deadline), _beating(plant.monitor):
             await loop.run(feed)
     finally:

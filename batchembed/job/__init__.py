@@ -12,6 +12,7 @@ from batchembed.job.settings import (
     Limits,
     Model,
     Output,
+    Price,
     Similarity,
 )
 
@@ -23,6 +24,7 @@ __all__ = [
     "Limits",
     "Model",
     "Output",
+    "Price",
     "RoleColumn",
     "Similarity",
     "Tolerance",

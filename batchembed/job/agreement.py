@@ -23,6 +23,8 @@ def disagreements(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _corpus(tables)
     yield from _model(tables)
     yield from _similarity(tables)
+    if tables.get("price", {}).keys() >= {"per_million_tokens", "file"}:
+        yield "price", "[price] takes `per_million_tokens` or `file`, not both"
     access = tables.get("access", {})
     if len(access.keys() & {"key_env", "key_file", "key_command"}) > 1:
         yield "access", "[access] takes only one of `key_env`, `key_file` and `key_command`"

@@ -100,6 +100,13 @@ def character(value: str) -> str:
     return value
 
 
+def currency(value: str) -> str:
+    """Return the three letters of a currency. Raises ValueError."""
+    if not re.fullmatch(r"[A-Z]{3}", value):
+        raise ValueError('must be three capital letters, such as "USD" or "EUR"')
+    return value
+
+
 def quote(value: str) -> str:
     """Return a quotation mark, or nothing. Raises ValueError."""
     return character(value) if value else value

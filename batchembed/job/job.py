@@ -12,7 +12,7 @@ from batchembed.controls import Pattern
 from batchembed.exchange import Role
 from batchembed.job import writing
 from batchembed.job.allowed import RoleColumn
-from batchembed.job.settings import Access, Corpus, Limits, Model, Output, Similarity
+from batchembed.job.settings import Access, Corpus, Limits, Model, Output, Price, Similarity
 from batchembed.spec import Spec
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Job:
     output: Output
     limits: Limits = field(default_factory=Limits)
     similarity: Similarity | None = None
+    price: Price = field(default_factory=Price)
     access: Access = field(default_factory=Access)
 
     @property
@@ -101,6 +102,7 @@ class Job:
                 "limits": self.limits,
                 "output": self.output,
                 "similarity": self.similarity,
+                "price": self.price,
                 "access": self.access,
             }
         )

@@ -12,7 +12,16 @@ from pydantic_core import ErrorDetails
 
 from batchembed.errors import JobError
 from batchembed.job import writing
-from batchembed.job.settings import Access, Control, Corpus, Limits, Model, Output, Similarity
+from batchembed.job.settings import (
+    Access,
+    Control,
+    Corpus,
+    Limits,
+    Model,
+    Output,
+    Price,
+    Similarity,
+)
 
 _LONGEST = 60
 _ABOUT = "docs/job-file.md tells every setting, its default and what is allowed"
@@ -44,6 +53,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         "limits": Limits,
         "output": Output,
         "similarity": Similarity,
+        "price": Price,
         "access": Access,
         "model.controls": Control,
     }.items()

@@ -155,7 +155,7 @@ class Limits:
     tokens_per_request: Count | None = None
     """The most tokens in one request; without it, the provider's own limit."""
     max_cost: Annotated[Number, Field(ge=0)] | None = None
-    """Stop before the request that would cost more than this, in the price table's currency."""
+    """Stop before the request that could cost more than this in all, in the price's currency."""
     deadline: Duration | None = None
     """Stop cleanly after this long; the same command continues."""
     patience: Duration = 6 * 3600.0
@@ -164,6 +164,20 @@ class Limits:
         Tolerance, PlainValidator(quantities.tolerance, json_schema_input_type=int | str)
     ] = field(default_factory=lambda: quantities.tolerance("1%"))
     """How many rows may stay without a vector: a count or a percentage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What the provider charges, where that is not known or is another than known."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _TABLE
+
+    per_million_tokens: Annotated[Number, Field(ge=0)] | None = None
+    """What a million tokens cost in the lane of this job; 0 for a server of your own."""
+    currency: Annotated[str, Strict(), AfterValidator(allowed.currency)] = "USD"
+    """The currency of `per_million_tokens`, in three letters."""
+    file: Path | None = None
+    """A price table of your own, which goes before the one in batchembed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,18 @@
 """The ledger: what is paid for or rejected, and where each vector is."""
 
-from batchembed.ledger.checkpoint import Bill, Ledger, Published
+from batchembed.ledger.bill import Bill
+from batchembed.ledger.checkpoint import Ledger, Published, forget, holds_anything
 from batchembed.ledger.join import Missing
 from batchembed.ledger.places import NOWHERE, Reader, Source
 
-__all__ = ["NOWHERE", "Bill", "Ledger", "Missing", "Published", "Reader", "Source"]
+__all__ = [
+    "NOWHERE",
+    "Bill",
+    "Ledger",
+    "Missing",
+    "Published",
+    "Reader",
+    "Source",
+    "forget",
+    "holds_anything",
+]

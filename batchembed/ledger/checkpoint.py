@@ -16,7 +16,6 @@ import itertools
 import re
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from batchembed.exchange import Keys, Reject, Vectors
 from batchembed.ledger import join
+from batchembed.ledger.bill import Bill
 from batchembed.ledger.join import Missing
 from batchembed.ledger.places import NOWHERE, SOURCE_BITS, Source
 from batchembed.segments import REJECTS, Damage, Frame, read_frames, rejects_frame, vectors_frame
@@ -53,22 +53,13 @@ class Published(Protocol):
         """Return where vectors that are cut into columns lie; see `places.Source`."""
 
 
-@dataclass(slots=True)
-class Bill:
-    """What was paid, over all runs of this directory."""
-
-    requests: int = 0
-    texts: int = 0
-    tokens: int = 0
-    model_versions: set[str] = field(default_factory=set)
-
-
 class Ledger:
     """The checkpoint of one run directory.
 
     `published` are sources of vectors besides the segments; `dimensions` is known when there
     are any, and `outputs`, the names of the vectors that each is joined of, where it is of
-    several. `rejects` are in memory: a job allows only so many.
+    several. `rejects` are in memory: a job allows only so many. `rate` is what a million tokens
+    cost now, as it is noted with each answer; "" while nobody knows.
     """
 
     def __init__(
@@ -83,12 +74,16 @@ class Ledger:
         self._store = store
         self._published = list(published)
         self._appender: Appender | None = None
+        self._name = ""
+        self._worth = False  # whether the segment holds more than words about what is in flight
+        self._at_risk = 0
         self._lock = threading.Lock()
         self._sync_error: OSError | None = None
         self._sync_failed = False
         self._stopping = threading.Event()
         self._written = threading.Event()
         self._syncer: threading.Thread | None = None
+        self.rate = ""
         self.damage = Damage()
         self.rejects: dict[bytes, Reject] = {}
         self.bill = Bill()
@@ -108,20 +103,37 @@ class Ledger:
 
         Raises OSError when the disk does not take it, also one that an fsync met meanwhile.
         """
-        note: dict[str, Any] = {"tokens": tokens, "model_version": model_version}
+        note = self._priced({"tokens": tokens, "model_version": model_version})
         if outputs:
             note["outputs"] = self.outputs = outputs
         self._write(vectors_frame(keys, vectors, note))
         self.dimensions = vectors.shape[1]
-        self._count(len(keys), note)
+        self.bill.count(len(keys), note)
 
     def reject(self, rejects: list[Reject]) -> None:
         """Keep that these texts have no vector."""
         self._write(rejects_frame(rejects))
         self.rejects.update((reject.key, reject) for reject in rejects)
 
+    def charge(self, tokens: int, unsure: int = 0) -> None:
+        """Keep that tokens were billed and brought no vector, and that some may have been."""
+        note = self._priced({"tokens": tokens} | ({"unsure": unsure} if unsure else {}))
+        self._write(rejects_frame([], note))
+        self.bill.count(0, note)
+
+    def risk(self, tokens: int) -> None:
+        """Keep how many tokens may be in flight from now on; 0 when nothing is.
+
+        What the last word of a process says was in flight when it was killed.
+        """
+        self._at_risk = tokens
+        self._write(rejects_frame([], {"at_risk": tokens}), worth=False)
+
     def close(self) -> None:
-        """Make everything durable and close the segment. Raises OSError if that fails."""
+        """Make everything durable and close the segment. Raises OSError if that fails.
+
+        A segment that came to hold nothing is deleted.
+        """
         self._stopping.set()
         self._written.set()
         if self._syncer is not None:
@@ -133,21 +145,19 @@ class Ledger:
                     appender.sync()
             finally:
                 appender.close()
+            if not (self._worth or self._at_risk):
+                self._store.delete(self._name)
         self._raise_sync_error()
 
-    def holds_anything(self) -> bool:
-        """Return whether there is any segment."""
-        return bool(self._segment_names())
+    def _priced(self, note: dict[str, Any]) -> dict[str, Any]:
+        return note | {"rate": self.rate} if self.rate else note
 
-    def forget(self) -> None:
-        """Delete the segments: all they hold is published."""
-        for name in self._segment_names():
-            self._store.delete(name)
-
-    def _write(self, buffers: list[bytes | memoryview]) -> None:
+    def _write(self, buffers: list[bytes | memoryview], *, worth: bool = True) -> None:
+        self._worth = self._worth or worth
         with self._lock:
             if self._appender is None:
-                self._appender = self._store.append(self._next_name())
+                self._name = self._next_name()
+                self._appender = self._store.append(self._name)
                 self._syncer = threading.Thread(target=self._sync_in_groups, daemon=True)
                 self._syncer.start()
             self._appender.write(*buffers)
@@ -171,25 +181,22 @@ class Ledger:
             error, self._sync_error = self._sync_error, None
             raise error
 
-    def _count(self, texts: int, note: dict[str, Any]) -> None:
-        self.bill.requests += 1
-        self.bill.texts += texts
-        self.bill.tokens += note.get("tokens", 0)
-        if version := note.get("model_version"):
-            self.bill.model_versions.add(version)
-
     # -- reading ------------------------------------------------------------------------------
 
     def load(self) -> None:
         """Read the rejects, the bill and the dimension that earlier runs left in the segments."""
         for name in self._segment_names():
+            at_risk = 0
             for frame in read_frames(self._store.path(name), self.damage):
                 if frame.kind == REJECTS:
                     self.rejects.update((r.key, r) for r in frame.rejects())
+                    self.bill.count(0, frame.note)
+                    at_risk = frame.note.get("at_risk", at_risk)
                 else:
                     self.dimensions = self.dimensions or frame.width // 4
                     self.outputs = self.outputs or tuple(frame.note.get("outputs", ()))
-                    self._count(len(frame.keys), frame.note)
+                    self.bill.count(len(frame.keys), frame.note)
+            self.bill.unsure += at_risk
 
     def sources(self) -> list[Source]:
         """Return the files that places point into, by source number."""
@@ -226,13 +233,27 @@ class Ledger:
         return join.locate(self.entries(), corpus_keys, total, scratch=scratch)
 
     def _segment_names(self) -> list[str]:
-        found = self._store.names(CHECKPOINT)
-        return [n for n in found if re.fullmatch(r"\d+\.segment", Path(n).name)]
+        return _segments(self._store)
 
     def _next_name(self) -> str:
         names = self._segment_names()
         last = int(Path(names[-1]).stem) if names else 0
         return f"{CHECKPOINT}/{last + 1:06d}.segment"
+
+
+def holds_anything(store: Store) -> bool:
+    """Return whether a run directory has any segment."""
+    return bool(_segments(store))
+
+
+def forget(store: Store) -> None:
+    """Delete the segments: all they hold is published."""
+    for name in _segments(store):
+        store.delete(name)
+
+
+def _segments(store: Store) -> list[str]:
+    return [n for n in store.names(CHECKPOINT) if re.fullmatch(r"\d+\.segment", Path(n).name)]
 
 
 def _together(frames: Iterator[Frame], width: int) -> Iterator[tuple[Keys, NDArray[np.int64]]]:

@@ -220,11 +220,17 @@ def failure(error: Exception) -> Outcome:
     if isinstance(error, aiohttp.InvalidURL):
         return Fatal("the base URL cannot be used", hint="correct `base_url`")
     if isinstance(error, aiohttp.ClientError | OSError | EOFError):
-        return Unavailable(_breakage(error))
+        return Unavailable(_breakage(error), billed=_was_sent(error))
     return Fatal(
         f"unexpected {type(error).__name__} while reading an answer: {error}",
         hint="this is a mistake in batchembed: please report it",
     )
+
+
+def _was_sent(error: Exception) -> bool:
+    """Return whether the request may have reached the server before the connection failed."""
+    never = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+    return not isinstance(error, never)
 
 
 def _breakage(error: Exception) -> str:

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 import orjson
 
-from batchembed.ledger import Ledger
+from batchembed.ledger import forget
 from batchembed.parts import (
     EMBEDDINGS,
     MANIFEST,
@@ -66,7 +66,7 @@ def roll_forward(store: Store) -> bool:
             store.delete(name)
     store.put(MANIFEST, staged)
     if not store.path(f"{NEXT}/{KEEP}").is_file():
-        Ledger(store).forget()
+        forget(store)
     store.put(VOUCHER, staged)
     store.delete(f"{NEXT}/{MANIFEST}")  # first: what is left of the folder then means nothing
     store.delete(NEXT)

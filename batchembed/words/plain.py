@@ -12,6 +12,7 @@ from datetime import date, time
 from typing import Any
 
 from batchembed.errors import UsageError
+from batchembed.prices import amount
 
 # What a terminal obeys in place of showing it: controls, and overrides of the direction.
 UNSEEN = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -63,6 +64,13 @@ def row(name: str, words: str) -> str:
 def counted(number: int, name: str) -> str:
     """Return a number and what it counts, in the plural where that is right."""
     return f"{number:,} {name}" + ("" if number == 1 else "s")
+
+
+def money(cost: float | None, currency: str) -> str:
+    """Return what was paid, for people."""
+    if cost is None:
+        return "cost unknown"
+    return f"{amount(cost)} {currency}" if cost else "free"
 
 
 def size(count: float) -> str:

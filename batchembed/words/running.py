@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchembed.words.plain import counted, cut, row, size, span
+from batchembed.prices import amount
+from batchembed.words.plain import counted, cut, money, row, size, span
 
 if TYPE_CHECKING:
     from batchembed.api import Glance
@@ -52,8 +53,14 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
         lines.append(row("rejects", f"{s.path}/rejects.arrow  {why}"))
     if s.server:
         lines.append(row("server", s.server))
-    cost = "free" if s.cost == 0 else "cost unknown" if s.cost is None else f"{s.cost:.4f}"
-    lines.append(row("paid", f"{counted(s.requests, 'request')}, {s.tokens:,} tokens, {cost}"))
+    told = f"{counted(s.requests, 'request')}, {s.tokens:,} tokens"
+    paid = money(s.cost, s.currency)
+    earlier = s.cost and s.billed_tokens > s.tokens
+    more = f"; {paid} for all {s.billed_tokens:,} of this directory" if earlier else f", {paid}"
+    lines.append(row("paid", told + more))
+    if s.cost and s.unsure_tokens:
+        told = f"{s.unsure_tokens:,} more may have been billed: their answers were lost"
+        lines.append(row("", told))
     if s.failures:
         told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(s.failures.items()))
         lines.append(row("tried again", told))
@@ -85,10 +92,31 @@ def plan_words(plan: Plan) -> str:
         lines.append(row("time", f"at least {span(p.seconds)}, bound by {p.bound_by}"))
     else:
         lines.append(row("time", "no limit is known that would bind"))
-    lines.append(row("cost", "free" if p.cost == 0 else "unknown: no price is known"))
+    lines += _cost_lines(p)
     if p.disk is not None:
         lines.append(row("disk", f"{size(p.disk)} of {size(p.disk_free)} free"))
     return "\n".join(lines)
+
+
+def _bill_words(bill: dict[str, Any]) -> str:
+    told = f"{counted(bill['requests'], 'request')}, {bill['tokens']:,} tokens"
+    return f"{told}, {money(bill.get('cost'), bill.get('currency', ''))}"
+
+
+def _cost_lines(plan: Plan) -> list[str]:
+    if plan.cost is None:
+        why = f"unknown: no price is known for `{plan.model}`; "
+        return [row("cost", f"{why}give one with --set price.per_million_tokens=…")]
+    low, likely, high = plan.cost
+    if not high and plan.price == "free":
+        return [row("cost", "free")]
+    told = f"about {amount(likely)} {plan.currency} ({amount(low)} to {amount(high)})"
+    lines = [row("cost", told), row("price", plan.price)]
+    if plan.paid_cost:
+        lines[0] += f", {amount(plan.paid_cost)} {plan.currency} are paid"
+    if plan.over_budget:
+        lines.append(row("", "a run may end before its time: `limits.max_cost` could be passed"))
+    return lines
 
 
 def status_words(status: dict[str, Any]) -> str:
@@ -103,7 +131,7 @@ def status_words(status: dict[str, Any]) -> str:
                     "vectors",
                     f"{status['dimensions']} dimensions in {counted(status['parts'], 'part')}",
                 ),
-                row("paid", f"{bill['requests']:,} requests, {bill['tokens']:,} tokens"),
+                row("paid", _bill_words(bill)),
             ]
         )
     progress = status["progress"]

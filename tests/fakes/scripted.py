@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from batchembed.embed import Loop, Rules
+from batchembed.embed import Budget, Loop, Purse, Rules
 from batchembed.exchange import Limits, Outcome, Reject, Request, Response
 from batchembed.pacing import Pacer, Rates
 from batchembed.packing import Batch, Packer
@@ -74,19 +74,28 @@ class MemoryLedger:
         self.kept: dict[bytes, np.ndarray] = {}
         self.rejects: dict[bytes, Reject] = {}
         self.appends = 0
-        self.twice = 0
+        self.twice = self.tokens = self.charged = self.unsure = 0
+        self.risks: list[int] = []
         self._full, self._full_at = full, full_at
 
     def append(self, keys, vectors, *, tokens, model_version, outputs=()) -> None:
         self.appends += 1
         if self._full is not None and self.appends > self._full_at:
             raise self._full
+        self.tokens += tokens
         for key, vector in zip(keys, vectors, strict=True):
             self.twice += key.tobytes() in self.kept
             self.kept[key.tobytes()] = np.array(vector)
 
     def reject(self, rejects: list[Reject]) -> None:
         self.rejects.update((reject.key, reject) for reject in rejects)
+
+    def charge(self, tokens, unsure=0) -> None:
+        self.charged += tokens
+        self.unsure += unsure
+
+    def risk(self, tokens) -> None:
+        self.risks.append(tokens)
 
 
 class Heard:
@@ -133,12 +142,19 @@ class Texts:
 
 
 def loop_of(
-    provider: Scripted, ledger: MemoryLedger | None = None, *, rates: Rates | None = None, **rules
+    provider: Scripted,
+    ledger: MemoryLedger | None = None,
+    *,
+    rates: Rates | None = None,
+    budget: Budget | None = None,
+    **rules,
 ) -> Loop:
     """Return a hot loop over a scripted provider; call it while the virtual loop runs."""
+    ledger = ledger or MemoryLedger()
     pacer = Pacer(rates or Rates(), Clock(), rng=random.Random(1))
     told = {"concurrency": 4, "normalize": False, **rules}
-    return Loop(provider, pacer, ledger or MemoryLedger(), Heard(), Rules(**told))
+    purse = Purse(budget, ledger, lambda: 100)
+    return Loop(provider, pacer, ledger, Heard(), Rules(**told), purse)
 
 
 def wrong(ledger: MemoryLedger, texts: Iterable[str]) -> list[str]:

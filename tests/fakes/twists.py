@@ -192,6 +192,13 @@ def twist_buffered_frames(most: int = 1 << 20) -> None:
     Appender.write = write
 
 
+def twist_silent_risk() -> None:
+    """Plant a bug: nobody writes down what is in flight."""
+    from batchembed.ledger import Ledger
+
+    Ledger.risk = lambda *_: None
+
+
 def twist_signal_in_phase(phase: str, signum: int) -> None:
     """Send a signal to the process itself when a phase of the run begins."""
     from batchembed.monitor import Monitor

@@ -9,7 +9,7 @@ PYTHON ?= python3
 UV = $(shell command -v uv || echo $(BIN)/uv)
 JOB ?= jobs/quickstart.toml
 
-.PHONY: help setup run test test-slow interop airflow lint types bench lock clean
+.PHONY: help setup run test test-slow interop airflow torch lint types bench lock clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
@@ -43,6 +43,11 @@ interop: $(STAMP)
 airflow: $(STAMP)
 	@test -x .venv-airflow/bin/python || $(BIN)/python -m venv .venv-airflow
 	@$(UV) pip install --quiet --python .venv-airflow/bin/python --editable '.[airflow]'
+
+# make torch  install torch, which test-slow tries comparisons with, in a venv of its own
+torch: $(STAMP)
+	@test -x .venv-torch/bin/python || $(BIN)/python -m venv .venv-torch
+	@$(UV) pip install --quiet --python .venv-torch/bin/python --editable . --group torch
 
 # make lint  ruff and mypy
 lint: $(STAMP)

@@ -36,6 +36,7 @@ from batchembed.similarity import (
 )
 from batchembed.similarity.blocks import Side, read_rows, symmetric_order
 from batchembed.similarity.pools import Pool
+from batchembed.similarity.products import Float32
 from batchembed.similarity.vectors import group, square, survey
 
 
@@ -111,9 +112,11 @@ def test_blocks_stay_within_the_bound():
         tile = Side(Held(raw), np.arange(200), square(raw), unit=True, grid=GRID)[0]
         places = np.divmod(np.arange(200 * 200), 200)
         exact = kernels.exact(tile, tile, *places, cosine=True).reshape(200, 200)
-        for start, scores in kernels.stripes(tile, tile, 64, np.empty(64 * 200, np.float32)):
+        product = Float32()
+        for start, block in product.stripes(tile.operand, tile.operand, 64):
+            scores = block.floats()
             error = np.abs(scores - exact[start : start + len(scores)]).max()
-            assert error <= kernels.slack(dimensions)
+            assert error <= product.slack(dimensions)
 
 
 def test_copies_are_grouped_by_their_bytes():
@@ -161,7 +164,7 @@ def test_without_the_slack_the_check_sees_wrong_neighbors(monkeypatch):
     """Control: with a slack that is below zero, neighbours go missing and the check says so."""
     held = Held(np.random.default_rng(3).standard_normal((300, 8)))
     check_neighbors(table_of(held, top_k=5), held, None, 5)
-    monkeypatch.setattr(kernels, "slack", lambda _: -0.05)
+    monkeypatch.setattr(Float32, "slack", lambda *_: -0.05)
     with pytest.raises(AssertionError):
         check_neighbors(table_of(held, top_k=5), held, None, 5)
 
@@ -203,7 +206,7 @@ def test_pairs_without_the_slack_are_seen_missing(monkeypatch):
     held = Held(rng.standard_normal((40, 200)).repeat(2, axis=0) * rng.random((80, 1)))
     check_pairs(table_of(held, min_score=1.0), held, None, 1.0)
     assert table_of(held, min_score=1.0).num_rows == 40
-    monkeypatch.setattr(kernels, "slack", lambda _: -1e-6)
+    monkeypatch.setattr(Float32, "slack", lambda *_: -1e-6)
     assert table_of(held, min_score=1.0).num_rows < 40
 
 

@@ -5,10 +5,10 @@ and the others, packed together, are cut into tiles of 2,048 rows; one block is 
 of two tiles, made in stripes of 512 rows. A run with itself has a symmetric matrix, so each
 unordered pair of tiles is multiplied once and read in both directions.
 
-The product (float32, by BLAS) only finds candidates. Its error is bounded (`kernels.slack`),
-so whatever could belong to the answer passes a threshold lowered by that bound; what passed
-is then scored again, pair by pair, in float64 in one fixed order (`kernels.exact`). Only those
-scores are written: neither tiles, stripes, memory nor threads can change a byte.
+The product (`products`) only finds candidates. Its error is bounded, so whatever could belong
+to the answer passes a threshold lowered by that bound; what passed is then scored again, pair
+by pair, in float64 in one fixed order (`kernels.exact`). Only those scores are written:
+neither tiles, stripes, memory, threads nor the product can change a byte.
 
 Tiles are kept in memory up to a budget. The order of pairs is made for it: a panel is as many
 tiles as half the budget holds, and all pairs of two panels come before the next two. Within
@@ -21,35 +21,39 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchembed.cores import cores
-from batchembed.similarity.vectors import Survey, Vectors
-
-# Vectors this near to length 1 are multiplied as they are: the bound allows for it.
-UNIT_TOLERANCE = 2.0**-24
+from batchembed.similarity.products import UNIT_TOLERANCE, Float32, Product
+from batchembed.similarity.vectors import Vectors
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """How the work is cut; no choice changes the result. `budget` is in bytes of tiles."""
+    """How the work is cut, and multiplied; no choice changes the result.
+
+    `budget` is in bytes of tiles; `product` None means the fastest at hand.
+    """
 
     tile: int = 2048
     stripe: int = 512
     budget: int = 512 << 20
     hits: int = 1 << 20
     threads: int = field(default_factory=cores)
+    product: Product | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Rows of one side: `raw` as stored, `unit` as multiplied, `squares` of the raw lengths."""
+    """Rows of one side: `raw` as stored, `operand` as multiplied, `squares` of the raw lengths."""
 
     start: int
     raw: NDArray[np.float32]
-    unit: NDArray[np.float32]
+    operand: Any
     squares: NDArray[np.float64]
 
     def __len__(self) -> int:
@@ -58,7 +62,7 @@ class Tile:
     def part(self, start: int, stop: int) -> Tile:
         """Return the rows [start, stop) of this tile, which share its memory."""
         cut = slice(start, stop)
-        return Tile(self.start + start, self.raw[cut], self.unit[cut], self.squares[cut])
+        return Tile(self.start + start, self.raw[cut], self.operand[cut], self.squares[cut])
 
 
 class Side:
@@ -78,16 +82,12 @@ class Side:
     ) -> None:
         self.vectors, self.rows, self.squares = vectors, rows, squares
         self.unit, self.tile = unit, grid.tile
+        self.product = grid.product or Float32()
         self.longest = float(np.sqrt(squares.max(initial=0.0)))
         bytes_of_tile = grid.tile * max(1, vectors.dimensions) * 4 * (2 if unit else 1)
         self.panel = max(1, grid.budget // bytes_of_tile // 2)
         self._kept: OrderedDict[int, Tile] = OrderedDict()
         self._lock = threading.Lock()
-
-    @classmethod
-    def of(cls, vectors: Vectors, found: Survey, *, unit: bool, grid: Grid) -> Side:
-        """Return the side of all rows that have a vector."""
-        return cls(vectors, found.kept, found.squares, unit=unit, grid=grid)
 
     @property
     def tiles(self) -> int:
@@ -102,6 +102,17 @@ class Side:
         """Return the length of each vector as it is multiplied: 1 where they are normalised."""
         squares = self.squares[number * self.tile : (number + 1) * self.tile]
         return np.ones(squares.size) if self.unit else np.sqrt(squares)
+
+    @cached_property
+    def rounding(self) -> float:
+        """Return how far the product's operands lie from the vectors, as a part of their length."""
+        if not self.product.relative:
+            return 0.0
+        return max((self._rounding(n) for n in range(self.tiles)), default=0.0)
+
+    def _rounding(self, number: int) -> float:
+        tile = self[number]
+        return self.product.rounding(self._unit(tile.raw, tile.squares), tile.operand)
 
     def __getitem__(self, number: int) -> Tile:
         """Return a tile, from memory where it is still there."""
@@ -121,7 +132,20 @@ class Side:
         raw = read_rows(self.vectors, rows)
         if not squares.all():
             raw = np.where(squares[:, None] > 0, raw, np.float32(0))
-        return Tile(start, raw, normalized(raw, squares) if self.unit else raw, squares)
+        return Tile(start, raw, self.product.operand(self._unit(raw, squares)), squares)
+
+    def _unit(self, raw: NDArray[np.float32], squares: NDArray[np.float64]) -> NDArray[np.float32]:
+        return normalized(raw, squares) if self.unit else raw
+
+
+def bound_of(left: Side, right: Side) -> float:
+    """Return how far a score of a block may be from the written one, at length 1.
+
+    That is but for the score's own rounding, `relative`. For vectors a and b: (x - x') is what
+    rounding took from x, and |a.b - a'.b'| <= |a - a'||b| + |a'||b - b'|.
+    """
+    added = left.product.slack(left.vectors.dimensions)
+    return added + left.rounding + right.rounding * (1 + left.rounding)
 
 
 def read_rows(vectors: Vectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:

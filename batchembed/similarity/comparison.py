@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ import pyarrow as pa
 from batchembed.errors import JobError
 from batchembed.similarity import output
 from batchembed.similarity.blocks import Grid, Side
+from batchembed.similarity.choosing import alone, fastest
 from batchembed.similarity.dense import DenseScores
 from batchembed.similarity.neighbors import join
 from batchembed.similarity.pairs import PairSearch
+from batchembed.similarity.products import Float32, Product
 from batchembed.similarity.settings import (
     Compared,
     LeftOut,
@@ -29,6 +31,7 @@ from batchembed.similarity.vectors import Surveyed, Vectors, survey
 Batches = tuple[pa.Schema, Iterator[pa.RecordBatch]]
 
 DEFAULT_GRID = Grid()
+_NEAR_UNIT = 2.0
 
 
 def compare(
@@ -54,12 +57,15 @@ def compare(
     theirs = None if right is None else (right, survey(right))
     work = _Work(mine, theirs, settings, grid, progress)
     work.check_range()
+    product = grid.product or work.product()
+    work = replace(work, grid=replace(grid, product=product))
     about = output.metadata(
         described(left, right, settings), mine[1], None if theirs is None else theirs[1]
     )
-    schema, batches = work.batches(about)
-    written = _Counted(batches)
-    output.write(write, schema, written)
+    with alone(product):
+        schema, batches = work.batches(about)
+        written = _Counted(batches)
+        output.write(write, schema, written)
     return work.compared(written.scores, time.monotonic() - started)
 
 
@@ -88,6 +94,17 @@ class _Work:
                 f"too large for `{self.settings.dtype}`",
                 hint="use metric = cosine, or dtype = float32 if it is float16",
             )
+
+    def product(self) -> Product:
+        """Return how to multiply: where lengths differ widely, bfloat16's bound would be loose."""
+        near_unit = all(
+            found.shortest >= 1 / _NEAR_UNIT and found.longest <= _NEAR_UNIT
+            for _, found in (self.left, self.other)
+        )
+        if self.settings.dense or not (self.cosine or near_unit):
+            return Float32()
+        scores = self.left[1].kept.size * self.other[1].kept.size
+        return fastest(self.left[0].dimensions, scores)
 
     def batches(self, about: dict[bytes, bytes]) -> Batches:
         """Return the schema, and the record batches as they are made."""

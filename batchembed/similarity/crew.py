@@ -1,4 +1,4 @@
-"""Threads that share one stream of work, each with a single-threaded BLAS."""
+"""Threads that share one stream of work."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
-
 Work = TypeVar("Work")
 
 
-def each(work: Callable[[Work], None], stream: Iterator[Work], threads: int) -> None:
+def each(
+    work: Callable[[Work], None],
+    stream: Iterator[Work],
+    threads: int,
+    begin: Callable[[], None] = lambda: None,
+) -> None:
     """Call `work` with all that `stream` yields; raise the first error, once all have stopped.
 
-    The order in which work ends is open, so it must not matter.
+    The order in which work ends is open, so it must not matter. Each thread calls `begin` first.
     """
-    if threads == 1:
-        for one in stream:
-            work(one)
-        return
     lock, stopped = threading.Lock(), threading.Event()
 
     def pull() -> None:
@@ -35,7 +34,7 @@ def each(work: Callable[[Work], None], stream: Iterator[Work], threads: int) -> 
             stopped.set()
             raise
 
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads, initializer=begin) as pool:
         pulling = [pool.submit(pull) for _ in range(threads)]
         try:
             for thread in pulling:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchembed.similarity.blocks import Grid, Side
-from batchembed.similarity.kernels import Floats
+from batchembed.similarity.products import Floats
 from batchembed.similarity.settings import Meter, Progress
 from batchembed.similarity.vectors import Surveyed
 
@@ -61,10 +61,10 @@ class DenseScores:
             self.meter.add(count * int(self.right.rows.size))
 
     def _fill(self, number: int, scores: Floats) -> None:
-        rows = _padded(self.left[number].unit, self.height)
+        rows = _padded(self.left[number].operand, self.height)
         for j in range(self.right.tiles):
             columns = slice(j * TILE, j * TILE + self.right.length(j))
-            block = product(rows, _padded(self.right[j].unit, TILE))
+            block = product(rows, _padded(self.right[j].operand, TILE))
             scores[:, columns] = block[:, : self.right.length(j)]
         if self.left.unit:
             np.clip(scores, -1.0, 1.0, out=scores)

@@ -1,73 +1,15 @@
-"""The arithmetic: fast float32 blocks, the bound of their error, and exact scores of pairs."""
+"""Exact scores of pairs, and keys that sort by them."""
 
 from __future__ import annotations
-
-import threading
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchembed.similarity import crew
-from batchembed.similarity.blocks import UNIT_TOLERANCE, Side, Tile
+from batchembed.similarity.blocks import Side, Tile
+from batchembed.similarity.products import Floats, Positions
 
-Floats = NDArray[np.float32]
-Positions = NDArray[np.int64]
-
-_ROUNDING = 2.0**-24
 _EXACT_VALUES = 1 << 15
-_FEW = 64
-
-
-class Buffers(threading.local):
-    """One block's scores and two masks over it, for each thread its own."""
-
-    def __init__(self, size: int) -> None:
-        self.scores = np.empty(size, np.float32)
-        self.passed = np.empty(size, np.bool_)
-        self.other = np.empty(size, np.bool_)
-
-
-def slack(dimensions: int) -> float:
-    """Return the greatest difference of a block's score from the written one, at length 1.
-
-    For vectors a and b it is this times |a||b|. Any order of adding `dimensions` float32
-    products errs by at most (dimensions + 2) roundings of |a||b|; then come the rounding of
-    both unit vectors, lengths that are only near 1, and the rounding of what is written.
-    """
-    near_unit = 2 * UNIT_TOLERANCE / _ROUNDING
-    return (dimensions + near_unit + 8) * _ROUNDING * 1.05
-
-
-def stripes(left: Tile, right: Tile, height: int, out: Floats) -> Iterator[tuple[int, Floats]]:
-    """Yield (first row in the left tile, scores) of the block, `height` rows at a time.
-
-    The scores lie in `out` and are overwritten by the next stripe.
-    """
-    width = len(right)
-    for start in range(0, len(left), height):
-        rows = left.unit[start : start + height]
-        scores = out[: len(rows) * width].reshape(len(rows), width)
-        np.matmul(rows, right.unit.T, out=scores)
-        yield start, scores
-
-
-def above(scores: Floats, rows: Floats, columns: Floats | None, buffers: Buffers) -> Positions:
-    """Return flat places, ascending, with all scores above their row's or column's floor.
-
-    One comparison with the lowest floor is by far the cheapest, and lets through what is a
-    little lower. Where that is more than a few, each score meets its own floors.
-    """
-    lowest = rows.min() if columns is None else min(rows.min(), columns.min())
-    passed = buffers.passed[: scores.size].reshape(scores.shape)
-    np.greater(scores, lowest, out=passed)
-    if np.count_nonzero(passed) > scores.size // _FEW:
-        np.greater(scores, rows[:, None], out=passed)
-        if columns is not None:
-            other = buffers.other[: scores.size].reshape(scores.shape)
-            np.greater(scores, columns, out=other)
-            np.logical_or(passed, other, out=passed)
-    return np.flatnonzero(passed)
 
 
 def exact(left: Tile, right: Tile, rows: Positions, columns: Positions, *, cosine: bool) -> Floats:

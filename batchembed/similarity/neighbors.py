@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from batchembed.errors import JobError
 from batchembed.similarity import kernels
 from batchembed.similarity.blocks import Grid, Side
-from batchembed.similarity.kernels import Floats, Positions
 from batchembed.similarity.pools import EMPTY, Keys
+from batchembed.similarity.products import Floats, Positions
 from batchembed.similarity.search import Search
 from batchembed.similarity.settings import Progress
 from batchembed.similarity.vectors import (

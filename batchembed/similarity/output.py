@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batchembed.similarity.kernels import Floats, Positions
 from batchembed.similarity.neighbors import Joined
+from batchembed.similarity.products import Floats, Positions
 from batchembed.similarity.vectors import Survey, Surveyed, Vectors
 from batchembed.version import VERSION
 

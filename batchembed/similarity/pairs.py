@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from batchembed.similarity import kernels
-from batchembed.similarity.blocks import Grid, Side, Tile
-from batchembed.similarity.kernels import Floats, Positions
+from batchembed.similarity import crew, kernels
+from batchembed.similarity.blocks import Grid, Side, Tile, bound_of
+from batchembed.similarity.products import Floats, Positions, floor_of
 from batchembed.similarity.settings import Meter, Progress
 
 _TINY = 2.0**-126
-_STRIPE_TILES = 4
+_STRETCH_TILES = 8
 
 Pairs = tuple[Positions, Positions, Floats]
 
@@ -40,21 +41,33 @@ class PairSearch:
         self.grid = grid
         self.meter = Meter(progress, self._compared(0, int(left.rows.size)))
         self.score = np.float32(min_score)
+        self._product = left.product
         lengths = 1.0 if left.unit else left.longest * self.right.longest
-        bound = kernels.slack(left.vectors.dimensions) * lengths + _TINY
-        self.floor = np.nextafter(np.float32(min_score - bound), np.float32(-np.inf))
-        self._buffers = kernels.Buffers(grid.stripe * grid.tile)
+        bound = bound_of(left, self.right) * lengths + _TINY
+        floor = floor_of(np.asarray(float(self.score) - bound), self._product.relative)
+        self.floor = np.nextafter(np.float32(floor), np.float32(-np.inf))
 
     def run(self) -> Iterator[Pairs]:
         """Yield (left rows, right rows, scores), ascending by left row, then right row."""
-        start, size, rows = 0, _STRIPE_TILES * self.left.tile, self.left.rows.size
+        start, size, rows = 0, _STRETCH_TILES * self.left.tile, self.left.rows.size
         while start < rows:
-            stop, found = self._stretch(start, min(start + size, rows))
+            stretch = _Stretch(start, min(start + size, rows), self.grid.hits)
+            tiles = iter(range(self._first_tile(start), self.right.tiles))
+            crew.each(
+                lambda j, stretch=stretch: self._column(stretch, j),  # type: ignore[misc]
+                tiles,
+                self.grid.threads,
+                self._product.begin,
+            )
+            found = stretch.pairs()
             if found[0].size:
                 yield self.left.rows[found[0]], self.right.rows[found[1]], found[2]
-            self.meter.add(self._compared(start, stop))
-            size = min(_STRIPE_TILES * self.left.tile, 2 * (stop - start))
-            start = stop
+            self.meter.add(self._compared(start, stretch.stop))
+            size = min(_STRETCH_TILES * self.left.tile, 2 * (stretch.stop - start))
+            start = stretch.stop
+
+    def _first_tile(self, start: int) -> int:
+        return start // self.right.tile if self.symmetric else 0
 
     def _compared(self, start: int, stop: int) -> int:
         if not self.symmetric:
@@ -62,43 +75,31 @@ class PairSearch:
         rows = int(self.left.rows.size)
         return (2 * rows - 1 - start - stop) * (stop - start) // 2
 
-    def _stretch(self, start: int, stop: int) -> tuple[int, Pairs]:
-        """Return where the stretch ended in the end, and its pairs in order."""
-        found, held = [_none()], 0
-        for j in range(start // self.right.tile if self.symmetric else 0, self.right.tiles):
-            for pairs in self._block(start, stop, j):
-                found.append(_before(stop, pairs))
-                held += found[-1][0].size
-                if held > self.grid.hits and stop - start > 1:
-                    stop, found = _cut(start, stop, found)
-                    held = found[0][0].size
-        rows, columns, scores = _together(found)
-        order = np.argsort(rows << 32 | columns)
-        return stop, (rows[order], columns[order], scores[order])
-
-    def _block(self, start: int, stop: int, j: int) -> Iterator[Pairs]:
-        """Yield the pairs of left positions [start, stop) with one right tile, in stripes."""
+    def _column(self, stretch: _Stretch, j: int) -> None:
+        """Compare the rows of a stretch with one tile of the right."""
         tile = self.left.tile
-        b = self.right[j]
-        for i in range(start // tile, -(-stop // tile)):
-            if self.symmetric and i > j:
+        for i in range(stretch.start // tile, -(-stretch.stop // tile)):
+            stop = stretch.stop  # another thread may have cut the stretch short
+            if i * tile >= stop or (self.symmetric and i > j):
                 return
-            a = self.left[i]
-            low, high = max(start - a.start, 0), min(stop - a.start, len(a))
-            for first, scores in kernels.stripes(
-                a.part(low, high), b, self.grid.stripe, self._buffers.scores
-            ):
-                rows, columns = self._hits(scores)
-                rows += low + first
-                if self.symmetric and i == j:
-                    upper = columns > rows
-                    rows, columns = rows[upper], columns[upper]
-                yield self._exact((a, b), rows, columns)
+            for pairs in self._block(stretch.start, stop, (i, j)):
+                stretch.add(pairs)
 
-    def _hits(self, scores: Floats) -> tuple[Positions, Positions]:
-        passed: NDArray[np.bool_] = self._buffers.passed[: scores.size].reshape(scores.shape)
-        np.greater(scores, self.floor, out=passed)
-        return np.divmod(np.flatnonzero(passed), scores.shape[1])
+    def _block(self, start: int, stop: int, numbers: tuple[int, int]) -> Iterator[Pairs]:
+        """Yield the pairs of left positions [start, stop) in one tile with one right tile."""
+        i, j = numbers
+        a, b = self.left[i], self.right[j]
+        low, high = max(start - a.start, 0), min(stop - a.start, len(a))
+        part = a.part(low, high)
+        for first, block in self._product.stripes(part.operand, b.operand, self.grid.stripe):
+            height = min(self.grid.stripe, len(part) - first)
+            flat, values = block.above(np.full(height, self.floor), None)
+            rows, columns = np.divmod(flat[values > self.floor], len(b))
+            rows += low + first
+            if self.symmetric and i == j:
+                upper = columns > rows
+                rows, columns = rows[upper], columns[upper]
+            yield self._exact((a, b), rows, columns)
 
     def _exact(self, tiles: tuple[Tile, Tile], rows: Positions, columns: Positions) -> Pairs:
         """Score what passed exactly; keep what reaches the score as it will be written."""
@@ -108,13 +109,42 @@ class PairSearch:
         return rows[enough] + a.start, columns[enough] + b.start, scores[enough]
 
 
-def _cut(start: int, stop: int, found: list[Pairs]) -> tuple[int, list[Pairs]]:
-    """Return an earlier stop before which lie at most half of the pairs, and those."""
-    pairs = _together(found)
-    before = np.cumsum(np.bincount(pairs[0] - start, minlength=stop - start))
-    rows = int(np.searchsorted(before, pairs[0].size // 2, side="right"))
-    stop = min(start + max(1, rows), stop - 1)
-    return stop, [_before(stop, pairs)]
+@dataclass(slots=True)
+class _Stretch:
+    """Left positions [start, stop) and the pairs found for them; `stop` falls past `most` pairs."""
+
+    start: int
+    stop: int
+    most: int
+    found: list[Pairs] = field(default_factory=list)
+    held: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, pairs: Pairs) -> None:
+        """Take in some pairs, from any thread."""
+        with self._lock:
+            self._add(_before(self.stop, pairs))
+            while self.held > self.most and self.stop - self.start > 1:
+                self._cut()
+
+    def _add(self, pairs: Pairs) -> None:
+        self.found.append(pairs)
+        self.held += pairs[0].size
+
+    def _cut(self) -> None:
+        """Move `stop` to where at most half of the pairs lie before it, and keep those."""
+        pairs = _together(self.found)
+        before = np.cumsum(np.bincount(pairs[0] - self.start, minlength=self.stop - self.start))
+        rows = int(np.searchsorted(before, pairs[0].size // 2, side="right"))
+        self.stop = min(self.start + max(1, rows), self.stop - 1)
+        self.found, self.held = [], 0
+        self._add(_before(self.stop, pairs))
+
+    def pairs(self) -> Pairs:
+        """Return the pairs, by left row, then right row."""
+        rows, columns, scores = _together(self.found)
+        order = np.argsort(rows << 32 | columns)
+        return rows[order], columns[order], scores[order]
 
 
 def _before(stop: int, pairs: Pairs) -> Pairs:
@@ -123,7 +153,7 @@ def _before(stop: int, pairs: Pairs) -> Pairs:
 
 
 def _together(found: list[Pairs]) -> Pairs:
-    rows, columns, scores = zip(*found, strict=True)
+    rows, columns, scores = zip(_none(), *found, strict=True)
     return np.concatenate(rows), np.concatenate(columns), np.concatenate(scores)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from batchembed.similarity.kernels import Floats, Positions, from_keys, sort_keys
+from batchembed.similarity.kernels import from_keys, sort_keys
+from batchembed.similarity.products import Floats, Positions, floor_of
 
 EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 _LAST = 0xFFFFFFFF
@@ -20,10 +21,12 @@ Keys = NDArray[np.uint64]
 class Pool:
     """Holds for each row all candidates that may still be among its `k` best.
 
-    Scores come in with an error of at most half a `band` (one number a row). So with A the
-    k-th best score so far, whatever scores below A - band is out: `floor` is that bound, and
-    only rises. A row has room for 2 k + 32 candidates. Where more lie within the band (copies
-    that differ in the last bit, say) its candidates are scored exactly, by `score`, and cut to
+    Scores come in with an error of at most half a `band` (one number a row), and `relative` of
+    themselves. So with A the k-th best score so far, whatever scores below A - band, and a
+    little more, is out: `floor` is that bound, and only rises.
+
+    A row has room for 2 k + 32 candidates. Where more lie within the band (copies, say,
+    that differ in the last bit) its candidates are scored exactly, by `score`, and cut to
     k at once; where the k-th then stands at `ceiling`, which nothing passes, only lower
     positions can still come in, up to `last`.
     """
@@ -33,11 +36,13 @@ class Pool:
         k: int,
         band: Floats,
         *,
+        relative: float,
         ceiling: float,
         score: Callable[[Positions, Positions], Floats],
     ) -> None:
         rows = band.size
-        self.k, self.band, self.ceiling, self.score = k, band, ceiling, score
+        self.k, self.band, self.relative = k, band, relative
+        self.ceiling, self.score = ceiling, score
         self.floor = np.full(rows, -np.inf, np.float32)
         self._last = np.full(rows, _LAST, np.int64)
         self._keys = np.full((rows, 2 * k + 32), EMPTY, np.uint64)
@@ -54,7 +59,11 @@ class Pool:
         width = scores.shape[1]
         if width > self.k:
             kth = np.partition(scores, width - self.k, axis=1)[:, width - self.k]
-            np.maximum(self.floor[rows], kth - self.band[rows], out=self.floor[rows])
+            self.reach(rows, kth)
+
+    def reach(self, rows: slice, kth: Floats) -> None:
+        """Raise the floor of rows whose k-th best score is at least `kth`."""
+        np.maximum(self.floor[rows], self._floor(rows, kth), out=self.floor[rows])
 
     def add(self, rows: Positions, positions: Positions, scores: Floats) -> None:
         """Take in candidates, `rows` ascending; those under the floor are dropped."""
@@ -85,13 +94,18 @@ class Pool:
         self._keys[filled] = sort_keys(scores, from_keys(self._keys[filled])[1])
         return np.sort(self._keys, axis=1)[:, : self.k]
 
+    def _floor(self, rows: slice | Positions, kth: Floats) -> Floats:
+        """Return what a candidate's score exceeds that may be as good as one of `kth`."""
+        least = kth - np.float32(self.relative) * np.abs(kth) - self.band[rows]
+        return floor_of(least, self.relative)
+
     def _filled(self) -> NDArray[np.bool_]:
         return np.arange(self._keys.shape[1]) < self._counts[:, None]
 
     def _tighten(self, rows: Positions) -> None:
         """Sort the candidates of `rows`, raise their floors, drop what is under them."""
         keys = np.sort(self._keys[rows], axis=1)
-        floor = from_keys(keys[:, self.k - 1])[0] - self.band[rows]
+        floor = self._floor(rows, from_keys(keys[:, self.k - 1])[0])
         keep = keys <= sort_keys(floor, np.full(rows.size, _LAST))[:, None]
         keys[~keep] = EMPTY
         self._keys[rows] = keys

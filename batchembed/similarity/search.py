@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from batchembed.similarity import crew, kernels
-from batchembed.similarity.blocks import Grid, Side, Tile, one_way_order, symmetric_order
-from batchembed.similarity.kernels import Floats
+from batchembed.similarity.blocks import Grid, Side, Tile, bound_of, one_way_order, symmetric_order
 from batchembed.similarity.pools import EMPTY, Keys, Pool
+from batchembed.similarity.products import Block, Buffers, FloatBlock
 from batchembed.similarity.settings import Meter, Progress
 
 _ENTRIES = 1 << 22
@@ -30,7 +30,8 @@ class Search:
         others = self.right.rows.size - self.symmetric
         self.k, self.grid = min(k, others), grid
         self.meter = Meter(progress, self._total())
-        self._buffers = kernels.Buffers(grid.stripe * grid.tile)
+        self._product = left.product
+        self._buffers = Buffers(np.float32)
         self._pools: dict[int, Pool] = {}
 
     def run(self) -> Keys:
@@ -40,7 +41,7 @@ class Search:
             return best
         for panel, pairs in self._order():
             self._pools |= {number: self._pool(number) for number in panel}
-            crew.each(self._read, pairs, self.grid.threads)
+            crew.each(self._read, pairs, self.grid.threads, self._product.begin)
             self._settle(panel, best)
         return best
 
@@ -58,13 +59,14 @@ class Search:
 
     def _pool(self, number: int) -> Pool:
         start = number * self.left.tile
-        bound = kernels.slack(self.left.vectors.dimensions)
+        bound = bound_of(self.left, self.right)
         band = (
             2 * bound * self.left.lengths(number) * (1.0 if self.left.unit else self.right.longest)
         )
         return Pool(
             self.k,
             (band + _TINY).astype(np.float32),
+            relative=self._product.relative,
             ceiling=1.0 if self.left.unit else np.inf,
             score=lambda rows, columns: kernels.exact_between(
                 self.left, self.right, rows + start, columns
@@ -75,26 +77,32 @@ class Search:
         i, j = pair
         a, b = self.left[i], self.right[j]
         own = self.symmetric and i == j
-        for start, scores in kernels.stripes(a, b, self.grid.stripe, self._buffers.scores):
-            if own:
-                across = np.arange(len(scores))
-                scores[across, start + across] = -np.inf
-            if own or (j == 0 and not self.symmetric):
-                self._pools[i].seed(start, scores)
-            self._gather(pair, (a, b), start, scores)
+        for start, block in self._product.stripes(a.operand, b.operand, self.grid.stripe):
+            first = own or (j == 0 and not self.symmetric)
+            seen = self._first_look(i, start, block) if first else block
+            self._gather(pair, (a, b), start, seen)
         self.meter.add(len(a) * len(b))
 
+    def _first_look(self, i: int, start: int, block: Block) -> Block:
+        """Raise the floors of a tile by the first scores that are seen, none with itself."""
+        scores = block.floats()
+        if self.symmetric:
+            across = np.arange(len(scores))
+            scores[across, start + across] = -np.inf
+        self._pools[i].seed(start, scores)
+        self._buffers.shaped(*scores.shape)
+        return FloatBlock(scores, self._buffers)
+
     def _gather(
-        self, numbers: tuple[int, int], tiles: tuple[Tile, Tile], start: int, scores: Floats
+        self, numbers: tuple[int, int], tiles: tuple[Tile, Tile], start: int, block: Block
     ) -> None:
         """Hand the scores above a row's floor to its pool, and both ways where that holds."""
         (i, j), (a, b) = numbers, tiles
         both = self.symmetric and i != j
-        floor = self._pools[i].floor[start : start + len(scores)]
+        floor = self._pools[i].floor[start : min(start + self.grid.stripe, len(a))]
         column_floor = self._pools[j].floor if both else None
-        flat = kernels.above(scores, floor, column_floor, self._buffers)
+        flat, values = block.above(floor, column_floor)
         rows, columns = np.divmod(flat, len(b))
-        values = scores.ravel()[flat]
         mine = values > floor[rows]
         self._pools[i].add(start + rows[mine], b.start + columns[mine], values[mine])
         if both:

@@ -66,6 +66,11 @@ class Survey:
         """Return the greatest length of a vector, 0.0 without any."""
         return float(np.sqrt(self.squares.max(initial=0.0)))
 
+    @property
+    def shortest(self) -> float:
+        """Return the least length of a vector that is not zero, infinity without any."""
+        return float(np.sqrt(self.squares.min(initial=np.inf)))
+
 
 Surveyed = tuple[Vectors, Survey]
 

@@ -34,6 +34,7 @@ from batchembed.version import VERSION
 
 IDENTITY = "checkpoint/run.json"
 PROGRESS = "checkpoint/progress.json"
+CANARIES = "checkpoint/canaries.json"
 HISTORY = "checkpoint/history.json"
 
 

@@ -22,6 +22,7 @@ from batchembed.preparing import Run
 from batchembed.spec import Spec
 from batchembed.store import NEXT, SCRATCH, Hold, Store
 from batchembed.survey import CorpusFeed
+from batchembed.watching import watching
 
 
 def run(
@@ -114,10 +115,13 @@ def _story(run: Run) -> Summary:
 def _embed(run: Run, spec: Spec, ledger: Ledger, feed: CorpusFeed, *, most_rejects: int) -> None:
     """Send what is missing; whatever ends this, all that was answered is durable then."""
     price = costing.price_of(run.job, spec)
+    stops = run.job.limits.on_model_change == "stop"
     plant = local.Plant(
         spec=spec,
         key=preparing.provider_key(run.job, spec, run.environ),
         renew=preparing.key_reader(run.job, spec, run.environ),
+        versions=frozenset(ledger.bill.model_versions) if stops else None,
+        watching=watching(run, preparing.reading(run.job).role, run.summary.to_send),
         ledger=ledger,
         monitor=run.monitor,
         clock=run.clock,

@@ -18,6 +18,7 @@ LEVELS = (
     "embed publish plan verify similarity search report job survey directory",
     "engines costing",
     "preparing",
+    "watching",
     "completing",
     "run",
     "api",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from batchembed.errors import ActionNeededError, NotFinishedError
 from batchembed.exchange import Malformed, Refused, Reject, TooLarge
 
@@ -35,6 +37,15 @@ def out_of_patience(failing: float, asked: float, reason: str) -> NotFinishedErr
         told = f"nothing may be sent for another `{asked:.0f}` s"
     hint = "what was paid for is kept; run the same command again later"
     return NotFinishedError(f"{told}: {reason}", hint=hint)
+
+
+def other_model(known: Sequence[str], version: str) -> ActionNeededError:
+    """Return how a run ends when another version of the model answers."""
+    return ActionNeededError(
+        f"the server answers with the model `{version}` now, and did with `{', '.join(known)}`",
+        hint="embed into a new directory; or go on, with vectors of both, by "
+        "--set limits.on_model_change=go_on",
+    )
 
 
 def too_many_rejects(rejects: int, most: int, last: Reject) -> ActionNeededError:

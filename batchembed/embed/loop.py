@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from batchembed.embed.caps import Caps
 from batchembed.embed.endings import disk_error, nothing_passes, out_of_patience, too_many_rejects
 from batchembed.embed.parties import Feed, Kept, Listener, Rules
 from batchembed.embed.purse import Purse
-from batchembed.embed.settle import judge, pieces, unasked
-from batchembed.embed.verdicts import Cut, Facts, Part, Verdict
+from batchembed.embed.settle import judge, unasked
+from batchembed.embed.verdicts import Facts, Part, Verdict
+from batchembed.embed.versions import Versions
 from batchembed.errors import ActionNeededError, BatchembedError
 from batchembed.exchange import (
     Malformed,
@@ -30,7 +32,6 @@ HARMLESS = "The quick brown fox jumps over the lazy dog."
 DRAIN_SECONDS = 8.0
 AHEAD = 2
 FOLDS_PROVEN = 6  # answers to texts alone: three pairs
-HALVES = 2
 DOUBTED = ("refused", "malformed")
 NOT_TAKEN = (Refused, Malformed, TooLarge)
 
@@ -40,7 +41,7 @@ class Loop:
     """One run of the hot loop. `ending`: why it stops before its time, once that is known.
 
     `folds`: how many texts proved that the server folds texts; -1: it mixed some up instead.
-    `refusals`: how many came in a row; `cap`, `most_bytes`: what a request may hold, as learnt.
+    `refusals`: how many came in a row; `caps`: what a request may hold, as learnt.
     `held`: rejects since the last answer: whether a text is at fault is known when others pass.
     """
 
@@ -50,14 +51,14 @@ class Loop:
     listener: Listener
     rules: Rules
     purse: Purse
+    versions: Versions = field(default_factory=Versions)
     ending: BatchembedError | None = None
     answers: int = 0
     rejects: int = 0
     dimensions: int | None = None
     refusals: int = 0
     outputs: tuple[str, ...] = ()
-    cap: int | None = None
-    most_bytes: int | None = None
+    caps: Caps = field(default_factory=Caps)
     folds: int = 0
     harmless_passed: bool = False
     harmless: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -115,7 +116,7 @@ class Loop:
 
     async def settle(self, request: Request, feed: Feed) -> None:
         """Bring every text of a request to a vector or a reject, or leave it for the next run."""
-        waiting = [Part(piece) for piece in reversed(pieces(request, self.cap, self.most_bytes))]
+        waiting = [Part(piece) for piece in reversed(self.caps.pieces(request))]
         while waiting:
             part = waiting.pop()
             held = unasked(part, self._facts()) or await self.purse.admit(part)
@@ -126,13 +127,15 @@ class Loop:
             if (outcome := await self.attempt(part.request)) is None:
                 return
             verdict = judge(part, outcome, self._facts())
+            if isinstance(outcome, Response) and (why := self.versions.objection(outcome)):
+                verdict = Verdict(end=why)
             self._apply(verdict, feed)
             if verdict.keep is None:
                 self._charge(self.purse.bill(part.request, outcome).tokens, 0)
             if part.cut is not None and isinstance(outcome, Response):
-                self._learn(part.cut, feed)
+                self.caps.passed(part.cut, feed)
             if verdict.try_harmless:
-                await self._try_harmless(part.request.role, outcome, feed)
+                await self._try_harmless(part.request.role, outcome)
             waiting += verdict.again
 
     async def attempt(self, request: Request) -> Outcome | None:
@@ -145,6 +148,19 @@ class Loop:
             if permit is not None:
                 self.pacer.settle(permit, outcome)
             self._charge(0, self.purse.settle(request, outcome, sent=permit is not None))
+        return outcome
+
+    async def ask(self, request: Request) -> Outcome | None:
+        """Send a text that is none of the corpus: it is billed, and not kept; None: the run stops.
+
+        Where its bill could pass the bound on cost, the run ends.
+        """
+        if (dear := await self.purse.admit(Part(request))) is not None:
+            if dear.end is not None:
+                self.stop(dear.end)
+            return None
+        if (outcome := await self.attempt(request)) is not None:
+            self._charge(self.purse.bill(request, outcome).tokens, 0)
         return outcome
 
     def _charge(self, tokens: int, unsure: int) -> None:
@@ -183,30 +199,13 @@ class Loop:
         if verdict.failure is not None:
             self.refusals += verdict.failure[0] in DOUBTED
             self.listener.failed(*verdict.failure, self.pacer.held_for())
-            self._mind_patience()
+            self.mind_patience()
         if verdict.folds is not None:
             self.folds = self.folds + 1 if verdict.folds and self.folds >= 0 else -1
         if verdict.cap is not None:
-            self._tighten(feed, texts=verdict.cap)
+            self.caps.tighten(feed, texts=verdict.cap)
         if verdict.end is not None:
             self.stop(verdict.end)
-
-    def _learn(self, cut: Cut, feed: Feed) -> None:
-        """Note that a half of what was too large has passed; with both, its size is the limit."""
-        cut.passed += 1
-        if cut.passed == HALVES:
-            by_texts = cut.by == "texts"
-            self._tighten(
-                feed, texts=cut.texts if by_texts else None, size=None if by_texts else cut.bytes
-            )
-
-    def _tighten(self, feed: Feed, *, texts: int | None = None, size: int | None = None) -> None:
-        """Let no further request hold more: this holds for the rest of the run."""
-        if texts is not None:
-            self.cap = min(texts, self.cap or texts)
-        if size is not None:
-            self.most_bytes = min(size, self.most_bytes or size)
-        feed.tighten(texts, size)
 
     def _passed(self) -> None:
         """Something was answered: so texts refused since the last answer are at fault."""
@@ -225,7 +224,7 @@ class Loop:
         if most is not None and self.rejects > most:
             self.stop(too_many_rejects(self.rejects, most, rejects[-1]))
 
-    def _mind_patience(self) -> None:
+    def mind_patience(self) -> None:
         """Stop when nothing was answered for too long, or is to be asked for too long."""
         patience, reason = self.rules.patience, self.pacer.state.reason
         failing, held = self.pacer.failing_for(), self.pacer.held_for()
@@ -233,7 +232,7 @@ class Loop:
             return
         self.stop(out_of_patience(failing, held if held > patience else 0.0, reason))
 
-    async def _try_harmless(self, role: Role, failed: Outcome, feed: Feed) -> None:
+    async def _try_harmless(self, role: Role, failed: Outcome) -> None:
         """Find out whether the provider answers at all: a text is at fault then, else it is not.
 
         When even a harmless text is refused, the job is wrong and the run ends.
@@ -242,12 +241,9 @@ class Loop:
         async with self.harmless:
             if self.ending is not None or self.answers > answers:
                 return  # it ended, or something passed, while another worker asked
-            harmless = Request(np.zeros((1, 16), np.uint8), (HARMLESS,), role, tokens=10)
-            if (dear := await self.purse.admit(Part(harmless))) is not None:
-                self._apply(dear, feed)
-                return
-            if (outcome := await self.attempt(harmless)) is not None:
-                self._charge(self.purse.bill(harmless, outcome).tokens, 0)
+            outcome = await self.ask(
+                Request(np.zeros((1, 16), np.uint8), (HARMLESS,), role, tokens=10)
+            )
             if isinstance(outcome, Response):
                 self.harmless_passed = True
                 self.answers += 1
@@ -256,7 +252,7 @@ class Loop:
             elif isinstance(failed, NOT_TAKEN) and isinstance(outcome, NOT_TAKEN):
                 self.stop(nothing_passes(outcome))
             else:
-                self._mind_patience()
+                self.mind_patience()
 
     def _facts(self) -> Facts:
         rules = self.rules

@@ -45,16 +45,6 @@ def unasked(part: Part, facts: Facts) -> Verdict | None:
     return Verdict(keep=part.held) if part.held is not None and facts.folds else None
 
 
-def pieces(request: Request, cap: int | None, most_bytes: int | None) -> list[Request]:
-    """Return a request that was packed before the server's limit was learnt as smaller ones."""
-    size = cap or len(request)
-    if most_bytes is not None and (whole := size_of(request)) > most_bytes:
-        size = min(size, max(1, len(request) * most_bytes // whole))
-    if size >= len(request):
-        return [request]
-    return [request.part(at, at + size) for at in range(0, len(request), size)]
-
-
 def judge(part: Part, outcome: Outcome, facts: Facts) -> Verdict:  # noqa: PLR0911 - one each
     """Return what follows from `outcome` for `part`."""
     match outcome:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
 from batchembed import providers
 from batchembed.clock import Clock
-from batchembed.embed import Budget, Feed, Kept, Loop, Purse, Rules
+from batchembed.embed import Budget, Feed, Kept, Loop, Purse, Rules, Versions, Watch, Watching
 from batchembed.errors import ActionNeededError, NotFinishedError
 from batchembed.exchange import About, Limits, Outcome, Provider, Request
 from batchembed.interrupts import drain_on_signal
@@ -26,6 +26,7 @@ class Plant:
 
     `ask_about`: ask the server about itself first. `renew` reads the key anew, if it can change.
     `budget`: what the run may cost.
+    `versions` of the model answered before (None: any will do); `watching` is for canary texts.
     """
 
     spec: Spec
@@ -39,6 +40,8 @@ class Plant:
     ask_about: bool = True
     renew: Callable[[], str | None] | None = None
     budget: Budget | None = None
+    versions: frozenset[str] | None = None
+    watching: Watching | None = None
 
 
 def limits(job: Job, spec: Spec) -> Limits:
@@ -89,9 +92,12 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
         timed = Timed(provider, plant.clock, history.attempted)
         summary = plant.monitor.summary
         purse = Purse(plant.budget, plant.ledger, lambda: summary.to_send - summary.sent)
-        loop = Loop(timed, pacer, plant.ledger, plant.monitor, rules, purse)
+        loop = Loop(
+            timed, pacer, plant.ledger, plant.monitor, rules, purse, Versions(plant.versions)
+        )
         with drain_on_signal(loop), _deadline(loop, job.limits.deadline), _beating(plant.monitor):
-            await loop.run(feed)
+            async with _watched(loop, plant.watching, bounds.texts_per_request):
+                await loop.run(feed)
     finally:
         await provider.close()
         plant.monitor.summary.waited = pacer.waited
@@ -171,6 +177,25 @@ def _access(job: Job, bounds: Limits) -> providers.Access:
         allow_insecure_http=access.allow_insecure_http,
         concurrency=bounds.concurrency,
     )
+
+
+@asynccontextmanager
+async def _watched(
+    loop: Loop, watching: Watching | None, texts_per_request: int
+) -> AsyncIterator[None]:
+    """Ask for the canary texts at the start, each hour, and at the end."""
+    if watching is None:
+        yield
+        return
+    watch = Watch(loop, watching, texts_per_request=texts_per_request)
+    await watch.begin()
+    task = asyncio.create_task(watch.go_on())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await watch.end()
 
 
 @contextmanager

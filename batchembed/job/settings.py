@@ -164,6 +164,10 @@ class Limits:
         Tolerance, PlainValidator(quantities.tolerance, json_schema_input_type=int | str)
     ] = field(default_factory=lambda: quantities.tolerance("1%"))
     """How many rows may stay without a vector: a count or a percentage."""
+    canaries: Literal["auto", "always", "never"] = "auto"
+    """Ask for known sentences at the start, each hour and at the end; "auto": in long runs."""
+    on_model_change: Literal["stop", "go_on"] = "stop"
+    """What a run does when the provider's model is another than it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

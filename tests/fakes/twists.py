@@ -244,3 +244,10 @@ def twist_break_packing() -> None:
 def twist_terminal() -> None:
     """Let stderr say that it is a terminal."""
     sys.stderr.isatty = lambda: True
+
+
+def twist_blind_canaries() -> None:
+    """Plant a bug: canary texts are asked for and not compared."""
+    from batchembed.embed import canaries
+
+    canaries._least_cosine = lambda *_: 1.0

@@ -1,0 +1,166 @@
+"""Canary texts: sentences whose vectors stay what they were, unless the model is another."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from batchembed.clock import Clock
+from batchembed.embed.loop import Loop
+from batchembed.errors import ActionNeededError
+from batchembed.exchange import Fatal, Request, Response, Role, Throttled, Unavailable, Vectors
+
+TEXTS = (
+    "The quick brown fox jumps over the lazy dog.",
+    "Planets form from discs of gas and dust.",
+    "A recipe for bread needs flour, water, salt and time.",
+    "Der Zug nach Heidelberg fährt um zehn nach drei.",
+    "Les prix du blé ont baissé pour la troisième semaine.",
+    "La biblioteca cierra a las ocho de la tarde.",
+    "def area(radius): return 3.14159 * radius ** 2",
+    "The court dismissed the appeal for lack of evidence.",
+    "Take one tablet twice a day with food.",
+    "Quarterly revenue rose by four per cent to 12.7 million.",
+    "An octopus has three hearts and blue blood.",
+    "机器学习模型把文字变成数字。",
+    "To be, or not to be, that is the question.",
+    "red, green, blue",
+    "How do I reset my password?",
+    "The violin concerto in E minor was first heard in Leipzig.",
+)
+EVERY = 3600.0
+SAME = 0.999
+MANY = 20_000  # texts to send: from here on, a look costs less than a thousandth of them
+TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What the canary texts had for vectors, shape (16, d), and when."""
+
+    vectors: Vectors
+    asked: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """When to look, at which baseline, and what becomes of a change.
+
+    `keep` is given a new baseline, `say` a line for people. `always`: at the start and the end,
+    however short the run. `stop`: a change ends the run.
+    """
+
+    role: Role
+    baseline: Baseline | None
+    keep: Callable[[Baseline], None]
+    say: Callable[[str], None]
+    clock: Clock
+    stop: bool = True
+    always: bool = False
+
+    def due(self, baseline: Baseline | None) -> bool:
+        """Return whether it is long enough ago that the canaries were asked."""
+        if baseline is None or self.always:
+            return True
+        return (self.clock.now() - baseline.asked).total_seconds() >= EVERY
+
+
+class Watch:
+    """Asks for the canary texts while a hot loop runs, and compares."""
+
+    def __init__(self, loop: Loop, watching: Watching, *, texts_per_request: int) -> None:
+        self._loop = loop
+        self._how = watching
+        self._size = texts_per_request
+        self._baseline = watching.baseline
+
+    async def begin(self) -> None:
+        """Look at the start."""
+        if self._how.due(self._baseline):
+            await self.look()
+
+    async def end(self) -> None:
+        """Look at the end, unless that was done a short while ago."""
+        if self._loop.ending is None and self._how.due(self._baseline):
+            await self.look()
+
+    async def go_on(self) -> None:
+        """Look each hour, until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            await self.look()
+
+    async def look(self) -> None:
+        """Ask and compare; a change ends the run or is told. What cannot be had proves nothing."""
+        vectors = await self._ask()
+        if vectors is None:
+            return
+        before, now = self._baseline, Baseline(vectors, self._how.clock.now())
+        least = 1.0 if before is None else _least_cosine(before.vectors, vectors)
+        if least < SAME:
+            assert before is not None
+            why = _changed(least, before.asked)
+            if self._how.stop:
+                self._loop.stop(why)
+                return
+            self._how.say(f"warning: {why.message}")
+        changed = before is None or least < SAME
+        self._baseline = now if changed else Baseline(before.vectors, now.asked)  # type: ignore[union-attr]
+        self._how.keep(self._baseline)
+
+    async def _ask(self) -> Vectors | None:
+        found = [await self._answer(request) for request in self._requests()]
+        vectors = [one for one in found if one is not None]
+        if len(vectors) < len(found) or len({one.shape[1] for one in vectors}) != 1:
+            return None
+        return np.concatenate(vectors)
+
+    async def _answer(self, request: Request) -> Vectors | None:
+        """Return the vectors of a request, None when there are none that prove anything."""
+        for _ in range(TRIES):
+            outcome = await self._loop.ask(request)
+            if isinstance(outcome, Fatal):
+                self._loop.stop(ActionNeededError(outcome.reason, hint=outcome.hint))
+            elif isinstance(outcome, Throttled | Unavailable):
+                self._loop.mind_patience()
+                continue
+            elif isinstance(outcome, Response) and outcome.vectors.shape[:1] == (len(request),):
+                return outcome.vectors
+            return None
+        return None
+
+    def _requests(self) -> Iterator[Request]:
+        for at in range(0, len(TEXTS), self._size):
+            some = TEXTS[at : at + self._size]
+            keys = np.zeros((len(some), 16), np.uint8)
+            tokens = sum(1 + len(text.encode()) // 4 for text in some)
+            yield Request(keys, some, self._how.role, tokens=tokens)
+
+
+def texts_hash() -> str:
+    """Return what names these texts: a baseline of others says nothing."""
+    return hashlib.sha256("\n".join(TEXTS).encode()).hexdigest()
+
+
+def _least_cosine(before: Vectors, now: Vectors) -> float:
+    if before.shape != now.shape:
+        return -1.0
+    a, b = before.astype(np.float64), now.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines = (a * b).sum(axis=1) / np.maximum(lengths, 1e-300)
+    return float(np.nan_to_num(cosines, nan=-1.0).min())
+
+
+def _changed(least: float, since: datetime) -> ActionNeededError:
+    when = since.isoformat(timespec="minutes")
+    return ActionNeededError(
+        "the provider's model is another by now: a canary text has a cosine of "
+        f"`{least:.4f}` to its vector of {when}",
+        hint="embed into a new directory; or go on, with vectors of both, by "
+        "--set limits.on_model_change=go_on",
+    )

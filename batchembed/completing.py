@@ -181,7 +181,6 @@ def only_compare(run: Run, manifest: Manifest) -> Summary:
     summary.rejected, summary.reasons = manifest.counts["rejected"], manifest.reasons
     if not directory.is_compared(run.store, manifest, _wanted(run.job)):
         run.store.delete(NEXT)
-        directory.keep_job(run.store, run.job.to_toml())
         manifest = compare_as_asked(
             run, replace(manifest, similarity=(), compared=None), run.store.root
         )

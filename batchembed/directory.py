@@ -28,12 +28,14 @@ from batchembed.parts import (
     read_voucher,
     whole_parts,
 )
+from batchembed.seal import BrokenSealError, is_sealed, sealed, sealed_toml, unsealed
 from batchembed.spec import Spec
 from batchembed.store import CHECKPOINT, NEXT, SCRATCH, TEMPORARY, Store
 from batchembed.version import VERSION
 
 IDENTITY = "checkpoint/run.json"
 PROGRESS = "checkpoint/progress.json"
+JOB = "job.toml"
 CANARIES = "checkpoint/canaries.json"
 HISTORY = "checkpoint/history.json"
 
@@ -112,10 +114,11 @@ def claim(store: Store, identity: Identity, clock: Clock) -> Manifest | None:
     known = check_spec(store, identity, manifest)
     if known is None:
         _refuse_foreign(store)
-    if manifest is None and known != (told := identity.told()):
+    told = identity.told()
+    if (manifest is None and known != told) or _is_broken(store):
         made = {"format": FORMAT, "batchembed": VERSION}
         made["made"] = clock.now().isoformat(timespec="seconds")
-        store.put(IDENTITY, orjson.dumps(made | told, option=orjson.OPT_INDENT_2))
+        store.put(IDENTITY, sealed(made | told))
     store.delete(SCRATCH)
     store.delete(NEXT)
     for folder in (".", CHECKPOINT, EMBEDDINGS, SIMILARITY):
@@ -126,8 +129,9 @@ def claim(store: Store, identity: Identity, clock: Clock) -> Manifest | None:
 
 def keep_job(store: Store, job_toml: str) -> None:
     """Keep the job that runs, once it does run."""
-    if not store.path("job.toml").is_file() or store.read("job.toml") != job_toml.encode():
-        store.put("job.toml", job_toml.encode())
+    told = sealed_toml(job_toml).encode()
+    if not store.path(JOB).is_file() or store.read(JOB) != told:
+        store.put(JOB, told)
 
 
 def open_ledger(store: Store, manifest: Manifest | None) -> tuple[Ledger, list[FileNote]]:
@@ -188,16 +192,21 @@ def read_history(store: Store) -> list[Execution]:
 def _read_identity(store: Store) -> dict[str, Any] | None:
     path = store.path(IDENTITY)
     try:
-        told = orjson.loads(store.read(IDENTITY))
+        told = unsealed(store.read(IDENTITY))
         check_format(told["format"], path)
         return {name: told[name] for name in ("spec", "fingerprint", "role", "controls", "dtype")}
     except FileNotFoundError:
         return None
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+    except (orjson.JSONDecodeError, BrokenSealError, KeyError, TypeError) as error:
         raise DamagedError(
             f"`{path}` is damaged: {error}",
             hint="restore it from a backup, or give another directory with --out",
         ) from error
+
+
+def _is_broken(store: Store) -> bool:
+    """Return whether a run.json does not prove itself: damaged, or of an older version."""
+    return store.path(IDENTITY).is_file() and not is_sealed(store.read(IDENTITY))
 
 
 def _refuse_foreign(store: Store) -> None:

@@ -85,6 +85,7 @@ def _story(run: Run) -> Summary:
     if manifest is not None and directory.is_done(
         run.store, manifest, told, but_for_rejects=run.retry_rejects
     ):
+        directory.keep_job(run.store, run.job.to_toml())
         return completing.only_compare(run, manifest)
 
     survey = preparing.take_survey(run, rows, spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchembed.exchange import Keys
-from batchembed.parts import KEY, FileNote, Manifest, file_sha256, is_part
+from batchembed.parts import (
+    KEY,
+    MANIFEST,
+    VOUCHER,
+    FileNote,
+    Manifest,
+    file_sha256,
+    is_part,
+)
+from batchembed.seal import is_sealed, is_sealed_toml
 from batchembed.store import Store
 
 UNIT = 2e-3
@@ -54,6 +63,25 @@ def check_files(store: Store, manifest: Manifest, found: Verified) -> list[FileN
     known = {note.name for note in manifest.parts}
     found.ignored += [n for n in store.names("embeddings") if n not in known and is_part(n)]
     return whole
+
+
+def check_papers(store: Store, papers: Sequence[str], found: Verified) -> None:
+    """Check what describes the run: each of `papers` tells a SHA-256 of itself.
+
+    A run of a version whose manifest does not is older than that, and taken as it is; its copy
+    of the manifest is compared all the same.
+    """
+    manifest = store.read(MANIFEST)
+    sealed = is_sealed(manifest)
+    for name in papers:
+        if not store.path(name).is_file():
+            if name == papers[0]:
+                found.problems.append(f"{name} is missing")
+            continue
+        raw = store.read(name)
+        whole = is_sealed_toml(raw) if name.endswith(".toml") else is_sealed(raw)
+        if (name == VOUCHER and raw != manifest) or (sealed and not whole):
+            found.problems.append(f"{name} has other bytes than were written (SHA-256)")
 
 
 def check_part(store: Store, note: FileNote, manifest: Manifest, found: Verified) -> None:

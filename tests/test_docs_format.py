@@ -208,7 +208,8 @@ def test_the_manifest_has_the_fields_that_are_told(done):
     example = json.loads(next(content for language, content in BLOCKS if language == "json"))
     rows = table(section("`manifest.json`"), "| name | |")
     page = [name.strip("` ") for row in rows for name in row[0].split(", ")]
-    assert page == list(real) == list(example) == [field.name for field in fields(Manifest)]
+    names = [*(field.name for field in fields(Manifest)), "check"]
+    assert page == list(real) == list(example) == names
     for name in ("identity", "corpus", "counts", "bill", "compared"):
         assert real[name].keys() == example[name].keys(), name
         told_of = next(row[1] for row in rows if name in row[0])
@@ -263,11 +264,11 @@ def test_the_files_of_a_comparison_are_told(done):
 
 
 def test_run_json_is_told(done):
-    """It holds its own four names and those of the manifest's identity."""
+    """It holds its own names and those of the manifest's identity."""
     real = json.loads((done / "checkpoint" / "run.json").read_bytes())
     manifest = json.loads((done / "manifest.json").read_bytes())
     own = ["format", "batchembed", "made"]
-    assert list(real) == [*own, *manifest["identity"]]
+    assert list(real) == [*own, *manifest["identity"], "check"]
     assert all(f"`{name}`" in section("`checkpoint/run.json`") for name in own)
 
 

@@ -13,15 +13,26 @@ import pyarrow as pa
 
 from batchembed import corpus
 from batchembed.api.asking import Asked, embed_texts
+from batchembed.directory import CANARIES, IDENTITY, JOB
 from batchembed.errors import CorpusError, UsageError
 from batchembed.exchange import Vectors
 from batchembed.job import Job, load
-from batchembed.parts import Manifest, RunVectors, read_manifest
+from batchembed.parts import VOUCHER, Manifest, RunVectors, read_manifest
 from batchembed.preparing import checked_spec, reading
 from batchembed.spec import Keyer, unsendable
 from batchembed.store import Store
 from batchembed.survey import Survey
-from batchembed.verify import SAME, Verified, check_alignment, check_files, check_part, cosines
+from batchembed.verify import (
+    SAME,
+    Verified,
+    check_alignment,
+    check_files,
+    check_papers,
+    check_part,
+    cosines,
+)
+
+PAPERS = (JOB, IDENTITY, VOUCHER, CANARIES)
 
 Environ: TypeAlias = Mapping[str, str] | None
 
@@ -37,7 +48,10 @@ def verify(path: Path, *, sample: int = 0, seed: int = 0, environ: Environ = Non
     whole = check_files(store, manifest, found)
     for note in whole:
         check_part(store, note, manifest, found)
-    job = load(store.path("job.toml"))
+    check_papers(store, PAPERS, found)
+    if any(problem.startswith(JOB) for problem in found.problems):
+        return found  # where the corpus is, and with what to embed again, cannot be known
+    job = load(store.path(JOB))
     if len(whole) == len(manifest.parts):
         _compare_keys(job, store, manifest, found)
         if sample:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from batchembed.errors import DamagedError, UsageError
+from batchembed.seal import BrokenSealError, sealed, unsealed
 from batchembed.store import Store
 
 FORMAT = 1
@@ -67,7 +68,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Return the bytes of manifest.json."""
-        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return sealed(asdict(self))
 
 
 def read_voucher(store: Store) -> Manifest | None:
@@ -84,9 +85,11 @@ def read_manifest(store: Store, name: str = MANIFEST) -> Manifest | None:
     Raises UsageError for a newer format, DamagedError for a file that is not a manifest.
     """
     try:
-        told = orjson.loads(store.read(name))
+        told = unsealed(store.read(name))
     except FileNotFoundError:
         return None
+    except BrokenSealError as error:
+        raise DamagedError(f"`{store.path(name)}` is damaged: {error}", hint=LOST) from error
     except orjson.JSONDecodeError as error:
         raise DamagedError(f"`{store.path(name)}` is not JSON: {error}", hint=LOST) from error
     if not isinstance(told, dict):

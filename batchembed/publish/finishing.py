@@ -23,6 +23,7 @@ from batchembed.parts import (
     Manifest,
     is_part,
 )
+from batchembed.seal import BrokenSealError, unsealed
 from batchembed.store import NEXT, Store, sync_folder
 
 COMPARISONS = tuple(f"{SIMILARITY}/{kind}.arrow" for kind in ("top_k", "min_score", "dense"))
@@ -47,8 +48,8 @@ def roll_forward(store: Store) -> bool:
     except FileNotFoundError:
         return False
     try:
-        told = orjson.loads(staged)
-    except orjson.JSONDecodeError:  # damaged: what was staged is made again
+        told = unsealed(staged)
+    except (orjson.JSONDecodeError, BrokenSealError):  # damaged: what was staged is made again
         store.delete(NEXT)
         return False
     wanted = {note["name"] for note in (*told["parts"], *told["similarity"])}

@@ -24,13 +24,14 @@ from batchembed.survey import Reading, Survey
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What every step of one run is given."""
+    """What every step of one run is given. `still_ours` raises when the directory is not."""
 
     job: Job
     store: Store
     monitor: Monitor
     environ: Mapping[str, str]
     clock: Clock
+    still_ours: Callable[[], None]
     retry_rejects: bool = False
 
     @property

@@ -13,14 +13,16 @@ from batchembed.clock import Clock, SystemClock
 from batchembed.embed import disk_error
 from batchembed.engines import local
 from batchembed.errors import BatchembedError, CorpusError, NotFinishedError
+from batchembed.guarding import Guard
 from batchembed.interrupts import raise_on_signal
 from batchembed.job import Job
 from batchembed.ledger import Ledger
+from batchembed.lock import Hold
 from batchembed.monitor import Monitor, Summary
 from batchembed.packing import Packer
 from batchembed.preparing import Run
 from batchembed.spec import Spec
-from batchembed.store import NEXT, SCRATCH, Hold, Store
+from batchembed.store import NEXT, SCRATCH, Store
 from batchembed.survey import CorpusFeed
 from batchembed.watching import watching
 
@@ -45,12 +47,13 @@ def run(
     hold = Hold(store.root, directory.holder(clock))
     try:
         with raise_on_signal():
-            return _story(
-                Run(job, store, monitor, environ or os.environ, clock, retry_rejects=retry_rejects)
-            )
+            run = Run(job, store, monitor, environ or os.environ, clock, hold.check, retry_rejects)
+            return _story(run)
     except BatchembedError as error:
         changed = isinstance(error, CorpusError) and monitor.summary.sent > 0
         why = NotFinishedError(error.message, hint=error.hint) if changed else error
+        if not hold.is_ours():
+            monitor.keep = monitor.history.keep = None
         monitor.close("stopped", why.exit_code)
         if changed:  # the corpus was as it should be when the run began
             raise why from error
@@ -59,7 +62,9 @@ def run(
         raise disk_error(error) from error
     finally:
         monitor.keep = monitor.history.keep = None
-        if directory.is_run(store):
+        if not hold.is_ours():
+            hold.leave()
+        elif directory.is_run(store):
             store.delete(SCRATCH)
             hold.release()
         else:
@@ -103,12 +108,14 @@ def _story(run: Run) -> Summary:
         _embed(run, spec, ledger, feed, most_rejects=most - survey.lost - missing.rejected)
 
     rows.unchanged()
+    run.still_ours()
     run.monitor.phase("publishing", survey.total)
     staged = completing.stage(run, spec, rows, survey, ledger)
     if staged.rejected > most:
         raise completing.refuse_rejects(run, staged, most, before=manifest)
     draft = completing.manifest_of(run, spec, told, ledger, staged=staged)
     draft = completing.compare_as_asked(run, draft, run.store.path(NEXT))
+    run.still_ours()
     publish.finish(run.store, draft)
     return completing.complete(run, draft)
 
@@ -122,6 +129,7 @@ def _embed(run: Run, spec: Spec, ledger: Ledger, feed: CorpusFeed, *, most_rejec
         key=preparing.provider_key(run.job, spec, run.environ),
         renew=preparing.key_reader(run.job, spec, run.environ),
         versions=frozenset(ledger.bill.model_versions) if stops else None,
+        objection=Guard(run, run.summary.rows).objection,
         watching=watching(run, preparing.reading(run.job).role, run.summary.to_send),
         ledger=ledger,
         monitor=run.monitor,

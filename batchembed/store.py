@@ -7,11 +7,9 @@ have dropped the data, and a second fsync would say that all is well.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,15 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import orjson
-
-from batchembed.errors import NotFinishedError, RunHeldError, UsageError
-
 TEMPORARY = ".tmp-"
 CHECKPOINT = "checkpoint"
 SCRATCH = f"{CHECKPOINT}/scratch"
 NEXT = f"{CHECKPOINT}/next"
-A_LOOK = 0.05  # seconds: `status` has the lock for less, to see whether it is free
 HASH_ASIDE = 1 << 18
 SYNC_DATA = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
@@ -111,7 +104,13 @@ def sync_folder(path: Path) -> None:
 
 def free_bytes(path: Path) -> int:
     """Return how much more the disk of `path` takes; the path need not exist yet."""
-    return shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.exists())).free
+    return disk_usage(path)[0]
+
+
+def disk_usage(path: Path) -> tuple[int, int]:
+    """Return how many bytes the disk of `path` still takes, and how large it is."""
+    usage = shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.exists()))
+    return usage.free, usage.total
 
 
 class Appender:
@@ -213,62 +212,3 @@ class Writer:
         self._temporary.rename(self._final)
         self._committed = True
         sync_folder(self._final.parent)
-
-
-class Hold:
-    """The right to write into a run directory; the operating system ends it with the process."""
-
-    def __init__(self, root: Path, holder: dict[str, object]) -> None:
-        """Take it at once, or raise RunHeldError naming who has it.
-
-        Raises UsageError when there is no directory and none can be made.
-        """
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"cannot make the directory `{root}`: {error.strerror}",
-                hint="give another directory as output",
-            ) from error
-        self._path = path = root / ".lock"
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        except OSError as error:
-            raise NotFinishedError(
-                f"cannot open the lock file `{path}`: {error.strerror}",
-                hint="is the directory writable for you?",
-            ) from error
-        if not (_locked(self._file) or _locked(self._file, after=A_LOOK)):
-            told = _told(os.read(self._file, 4096))
-            os.close(self._file)
-            raise RunHeldError(
-                f"another run holds `{root}`: {told}",
-                hint="wait for it, or look at it with `batchembed status`",
-            )
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, orjson.dumps(holder), 0)
-
-    def release(self, *, leave_nothing: bool = False) -> None:
-        """Give it back; with `leave_nothing`, as if it had never been taken."""
-        os.ftruncate(self._file, 0)
-        if leave_nothing:
-            self._path.unlink(missing_ok=True)
-            with suppress(OSError):  # it holds something of others
-                self._path.parent.rmdir()
-        os.close(self._file)
-
-
-def _locked(file: int, *, after: float = 0.0) -> bool:
-    time.sleep(after)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _told(holder: bytes) -> str:
-    try:
-        return ", ".join(f"{name} {value}" for name, value in orjson.loads(holder).items())
-    except (orjson.JSONDecodeError, AttributeError):
-        return "a process that has not told its name yet"

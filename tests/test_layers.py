@@ -12,13 +12,13 @@ ROOT = Path(__file__).parent.parent / "batchembed"
 LEVELS = (
     (
         "spec exchange prompts store monitor errors buckets clock controls cores version history "
-        "interrupts seal"
+        "interrupts seal lock"
     ),
     "corpus packing pacing ledger segments parts providers prices",
     "embed publish plan verify similarity search report job survey directory",
     "engines costing",
     "preparing",
-    "watching",
+    "watching guarding",
     "completing",
     "run",
     "api",

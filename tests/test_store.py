@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from batchembed import store as module
 from batchembed.errors import NotFinishedError, RunHeldError, UsageError
-from batchembed.store import TEMPORARY, Hold, Store, free_bytes
+from batchembed.lock import Hold
+from batchembed.store import TEMPORARY, Store, free_bytes
 
 OLD, NEW = b"old content", b"new content, which is longer"
 
@@ -317,7 +318,7 @@ def test_the_name_of_an_earlier_holder_does_not_stay(tmp_path):
 def test_a_killed_process_holds_nothing(tmp_path):
     """The operating system gives the directory back, whatever the end."""
     program = (
-        "import sys, pathlib; from batchembed.store import Hold\n"
+        "import sys, pathlib; from batchembed.lock import Hold\n"
         "Hold(pathlib.Path(sys.argv[1]), {'process': 1}); print('held', flush=True); input()"
     )
     with subprocess.Popen(

@@ -1,13 +1,14 @@
 """Two runs on one directory: the second leaves at once, and a dead first is no hindrance."""
 
 import json
+import signal
 import socket
 import time
 
 import pytest
 from fakes import running
 from fakes.faults import hang
-from fakes.runs import texts, until
+from fakes.runs import files, texts, until
 
 GIVEN = texts(40)
 
@@ -61,6 +62,42 @@ def test_after_kill_9_the_directory_is_free_at_once(held):
     job.run()
     assert job.wrong() == []
     assert sorted(job.sent()) == sorted(GIVEN)
+
+
+@pytest.mark.parametrize("stolen", [True, False])
+def test_a_run_that_was_frozen_does_not_publish_over_another(place, stolen):
+    """Frozen, and its lock deleted by somebody: it sends and publishes nothing more."""
+    script = {"hangs": True}
+    with running(script=lambda s: hang() if s.number == 1 and script["hangs"] else None) as server:
+        job = place(GIVEN, server=server, limits__texts_per_request=4, limits__concurrency=1,
+                    access__timeout="1s", limits__patience="1h")  # fmt: skip
+        first = job.start()
+        until(lambda: server.bill.requests == 2)
+        first.send(signal.SIGSTOP)
+        script["hangs"] = False
+        if not stolen:
+            assert "another run holds" in job.run(code=75).err
+            first.send(signal.SIGCONT)
+            assert first.wait().code == 0
+            assert server.bill.paid_twice == {}
+            return
+        (job.out / ".lock").unlink()
+        job.run()
+        kept = lambda: {
+            path: path.read_bytes()
+            for path in files(job.out)
+            if path.name not in ("progress.json", "history.json")  # of which nothing is promised
+        }
+        before = kept()
+        sent = server.bill.requests
+        first.send(signal.SIGCONT)
+        ended = first.wait()
+        assert ended.code == 75
+        assert "taken away from this run" in ended.err
+        assert server.bill.requests <= sent + 1, "one may have been on its way"
+        assert kept() == before
+        assert job.wrong() == []
+        assert job.run("verify", "run", "--json").json["problems"] == []
 
 
 def test_two_that_start_together(place, server):

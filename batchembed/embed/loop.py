@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,6 +53,7 @@ class Loop:
     rules: Rules
     purse: Purse
     versions: Versions = field(default_factory=Versions)
+    objection: Callable[[int | None], BatchembedError | None] = lambda _: None
     ending: BatchembedError | None = None
     answers: int = 0
     rejects: int = 0
@@ -140,14 +142,17 @@ class Loop:
 
     async def attempt(self, request: Request) -> Outcome | None:
         """Send once, when the pacer permits; None: the run stops."""
-        outcome = permit = None
+        outcome, permit, sent = None, None, False
         try:
-            if (permit := await self.pacer.permit(request.tokens)) is not None:
-                outcome = await self.provider.attempt(request)
+            permit = await self.pacer.permit(request.tokens)
+            if permit is not None and (why := self.objection(self.dimensions)):
+                self.drain(why)
+            elif permit is not None:
+                sent, outcome = True, await self.provider.attempt(request)
         finally:
             if permit is not None:
                 self.pacer.settle(permit, outcome)
-            self._charge(0, self.purse.settle(request, outcome, sent=permit is not None))
+            self._charge(0, self.purse.settle(request, outcome, sent=sent))
         return outcome
 
     async def ask(self, request: Request) -> Outcome | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from batchembed import providers
 from batchembed.clock import Clock
 from batchembed.embed import Budget, Feed, Kept, Loop, Purse, Rules, Versions, Watch, Watching
-from batchembed.errors import ActionNeededError, NotFinishedError
+from batchembed.errors import ActionNeededError, BatchembedError, NotFinishedError
 from batchembed.exchange import About, Limits, Outcome, Provider, Request
 from batchembed.interrupts import drain_on_signal
 from batchembed.job import Job
@@ -27,6 +27,7 @@ class Plant:
     `ask_about`: ask the server about itself first. `renew` reads the key anew, if it can change.
     `budget`: what the run may cost.
     `versions` of the model answered before (None: any will do); `watching` is for canary texts.
+    `objection`, given how many numbers a row takes if that is known, says why no more may be sent.
     """
 
     spec: Spec
@@ -42,6 +43,7 @@ class Plant:
     budget: Budget | None = None
     versions: frozenset[str] | None = None
     watching: Watching | None = None
+    objection: Callable[[int | None], BatchembedError | None] = lambda _: None
 
 
 def limits(job: Job, spec: Spec) -> Limits:
@@ -93,8 +95,17 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
         summary = plant.monitor.summary
         purse = Purse(plant.budget, plant.ledger, lambda: summary.to_send - summary.sent)
         loop = Loop(
-            timed, pacer, plant.ledger, plant.monitor, rules, purse, Versions(plant.versions)
+            timed,
+            pacer,
+            plant.ledger,
+            plant.monitor,
+            rules,
+            purse,
+            versions=Versions(plant.versions),
+            objection=plant.objection,
         )
+        if why := plant.objection(rules.dimensions):
+            raise why
         with drain_on_signal(loop), _deadline(loop, job.limits.deadline), _beating(plant.monitor):
             async with _watched(loop, plant.watching, bounds.texts_per_request):
                 await loop.run(feed)

@@ -142,6 +142,13 @@ def twist_peak_memory(told: str) -> None:
     _AT_END.append(lambda: Path(told).write_text(f"{before[0]} {now('VmHWM')}"))
 
 
+def twist_disk_free(told: str) -> None:
+    """Let the disk have as much room as a number in the file `told` says."""
+    from batchembed import guarding
+
+    guarding.disk_usage = lambda _: (int(Path(told).read_text()), 1 << 40)
+
+
 def twist_no_such_host(told: str) -> None:
     """Let no host name be found; how often one was asked for is written to the file `told`."""
     from aiohttp import DefaultResolver

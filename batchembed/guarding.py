@@ -1,0 +1,48 @@
+"""What is looked at while texts are bought: is the directory still ours, can the disk take more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchembed.errors import BatchembedError, NotFinishedError, RunHeldError
+from batchembed.preparing import Run
+from batchembed.spec import KEY_BYTES
+from batchembed.store import disk_usage
+
+RESERVE = 64 << 20
+SHARE = 20  # of a small disk, a twentieth is kept free instead
+A_NUMBER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Says why no more may be bought. `rows` is the length of the corpus."""
+
+    run: Run
+    rows: int
+
+    def objection(self, dimensions: int | None) -> BatchembedError | None:
+        """Return why nothing more may be sent, None when it may.
+
+        `dimensions` is what one row takes, None while no answer has told. What is left to buy and
+        the parts made of all that is bought must fit on the disk, with a reserve.
+        """
+        try:
+            self.run.still_ours()
+        except RunHeldError as error:
+            return error
+        free, total = disk_usage(self.run.store.root)
+        needed = min(RESERVE, total // SHARE) + self._bytes(dimensions or 0)
+        if free >= needed:
+            return None
+        return NotFinishedError(
+            f"the disk of `{self.run.store.root}` has room for {free:,} bytes, and what is still "
+            f"to be bought and published needs {needed:,}",
+            hint="make room, then run the same command again: what was paid for is kept",
+        )
+
+    def _bytes(self, dimensions: int) -> int:
+        summary, width = self.run.summary, A_NUMBER * dimensions
+        left = summary.to_send - summary.sent
+        halves = 1 + (self.run.job.output.dtype == "float16")
+        return left * (width + KEY_BYTES) + self.rows * (width // halves + KEY_BYTES)

@@ -51,12 +51,11 @@ class Identity:
 
     def told(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        patterns = [{"match": p.match, "regex": p.regex, "factor": p.factor} for p in self.patterns]
         return {
             "spec": orjson.loads(orjson.dumps(self.spec.told())),
             "fingerprint": self.spec.fingerprint(),
             "role": self.role,
-            "controls": patterns,
+            "controls": [pattern.told() for pattern in self.patterns],
             "dtype": self.dtype,
         }
 

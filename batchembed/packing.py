@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from batchembed.exchange import ROLES, Control, Keys, Limits, Request, Role
+from batchembed.prompts import Prompt, image_bytes, sure_tokens
 
 BYTES_A_TOKEN = 4
 NO_CONTROLS: tuple[Control, ...] = ()
@@ -23,6 +24,7 @@ class Batch:
     texts: list[str]
     roles: Sequence[Role] | Role
     controls: list[tuple[Control, ...]] | None = None
+    prompts: list[Prompt] | None = None
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class _Waiting:
     keys: list[Keys] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     controls: list[tuple[Control, ...]] = field(default_factory=list)
+    prompts: list[Prompt] = field(default_factory=list)
 
 
 class Packer:
@@ -69,6 +72,7 @@ class Packer:
         waiting.keys.append(batch.keys)
         waiting.texts += batch.texts
         waiting.controls += batch.controls or [NO_CONTROLS] * len(batch.texts)
+        waiting.prompts += batch.prompts or ()
         yield from self._cut(role, last=False)
 
     def _cut(self, role: Role, *, last: bool) -> Iterator[Request]:
@@ -79,6 +83,9 @@ class Packer:
         keys = np.concatenate(waiting.keys)
         sizes = text_bytes(waiting.texts)
         tokens = estimate_tokens(sizes)
+        if waiting.prompts:
+            tokens = np.where(sizes > 0, tokens, 0) + _counts(sure_tokens, waiting.prompts)
+            sizes = sizes + _counts(image_bytes, waiting.prompts)
         bytes_so_far, tokens_so_far = np.cumsum(sizes), np.cumsum(tokens)
         told = tokens.tolist()
         start, end = 0, len(waiting.texts)
@@ -93,10 +100,14 @@ class Packer:
                 role=role,
                 controls=spans if any(spans) else None,
                 tokens=sum(told[start:stop]),
+                prompts=tuple(waiting.prompts[start:stop]) or None,
             )
             start = stop
         self._waiting[role] = _Waiting(
-            [keys[start:]], waiting.texts[start:], waiting.controls[start:]
+            [keys[start:]],
+            waiting.texts[start:],
+            waiting.controls[start:],
+            waiting.prompts[start:],
         )
 
     def _stop(
@@ -131,4 +142,9 @@ def _part(batch: Batch, role: Role, chosen: NDArray[np.int64]) -> Batch:
         texts=[batch.texts[p] for p in positions],
         roles=role,
         controls=None if batch.controls is None else [batch.controls[p] for p in positions],
+        prompts=None if batch.prompts is None else [batch.prompts[p] for p in positions],
     )
+
+
+def _counts(count: Callable[[Prompt], int], prompts: list[Prompt]) -> NDArray[np.int64]:
+    return np.fromiter(map(count, prompts), np.int64, len(prompts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,13 @@ def identity(job: Job, spec: Spec) -> Identity:
 
 def reading(job: Job) -> Reading:
     """Return how the rows of a job's corpus become texts to send."""
-    return Reading("symmetric" if isinstance(job.role, RoleColumn) else job.role, job.patterns)
+    return Reading(
+        "symmetric" if isinstance(job.role, RoleColumn) else job.role,
+        job.patterns,
+        image=job.table.image,
+        tokens=job.table.tokens,
+        overlaps=job.model.provider == "aleph-alpha",
+    )
 
 
 def take_survey(run: Run, rows: Corpus, spec: Spec) -> Survey:
@@ -114,8 +120,8 @@ def check_against(job: Job, spec: Spec) -> None:
         )
 
 
-def check_columns(job: Job, spec: Spec, kept: Sequence[str]) -> None:
-    """Raise unless the columns of vectors have names of their own, and the one to compare is there.
+def check_columns(job: Job, spec: Spec, rows: Corpus) -> None:
+    """Raise unless the columns of vectors have names of their own, and those named are there.
 
     Layers that are counted from the end have their number only once the model has answered.
     """
@@ -136,7 +142,14 @@ def check_columns(job: Job, spec: Spec, kept: Sequence[str]) -> None:
             f"`similarity.column`: there will be no column of vectors `{wanted}`",
             hint=f"there will be {shown}",
         )
-    for name in kept:
+    for pattern in job.patterns:
+        if pattern.column is not None and pattern.column not in rows.embedded:
+            there = ", ".join(f"`{name}`" for name in rows.embedded)
+            raise JobError(
+                f"`model.controls` names the column `{pattern.column}`, which is not embedded",
+                hint=f"these are: {there}; controls of prompts stand in their pieces",
+            )
+    for name in rows.kept_schema.names:
         if any(re.fullmatch(other, name) for other in possible):
             raise CorpusError(
                 f"the corpus has a column `{name}`, which is the name of a column of the output",

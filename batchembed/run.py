@@ -83,7 +83,7 @@ def _story(run: Run) -> Summary:
         publish.roll_forward(run.store)
     rows = corpus.scan(run.job.corpus, scratch=run.store.path(SCRATCH))
     preparing.check_against(run.job, spec)
-    preparing.check_columns(run.job, spec, rows.kept_schema.names)
+    preparing.check_columns(run.job, spec, rows)
     manifest = directory.claim(run.store, preparing.identity(run.job, spec), run.clock)
     completing.listen(run)
     told = {"fingerprint": rows.fingerprint(), "id": run.job.table.id}

@@ -12,8 +12,10 @@ import numpy as np
 import orjson
 
 from batchembed.exchange import Control, Keys, Role
+from batchembed.prompts import Image, ImageControl, Piece, Prompt, Text, Tokens, kinds, words
 
 KEY_BYTES = 16
+_OVERLAPS = {None: b"", "partial": b"p", "complete": b"c"}
 FORMAT = 1
 
 
@@ -72,7 +74,8 @@ class Keyer:
     """Computes keys: the content hash of spec, role, text and controls.
 
     The role, the controls and the text are hashed in a form in which no two different
-    inputs look alike: the byte 0xFF never occurs in UTF-8, so it ends the text.
+    inputs look alike: the bytes 0xFE and 0xFF never occur in UTF-8, so they end a text. What is
+    more than one text is hashed piece by piece, each behind 0xFE and a letter of its kind.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -87,8 +90,19 @@ class Keyer:
         state = self._seeded[role].copy()
         state.update(text.encode())
         for control in controls:
-            state.update(b"\xff")
-            state.update(struct.pack("<qqd", control.start, control.length, control.factor))
+            state.update(_control(control))
+        return state.digest()
+
+    def prompt_key(self, prompt: Prompt, role: Role) -> bytes:
+        """Return the 16 bytes of a prompt's key; that of a text alone is the text's own.
+
+        Raises UnicodeEncodeError on lone surrogates.
+        """
+        if len(prompt) == 1 and isinstance(prompt[0], Text):
+            return self.key(prompt[0].text, role, prompt[0].controls)
+        state = self._seeded[role].copy()
+        for piece in prompt:
+            state.update(_piece(piece))
         return state.digest()
 
     def keys(
@@ -114,6 +128,39 @@ class Keyer:
             state.update(text.encode())
             digests.append(state.digest())
         return digests
+
+
+def _piece(piece: Piece) -> bytes:
+    """Return what tells a piece of a prompt from all others."""
+    match piece:
+        case Text():
+            return b"\xfet" + piece.text.encode() + b"".join(map(_control, piece.controls))
+        case Image():
+            digest = hashlib.blake2b(piece.data, digest_size=KEY_BYTES).digest()
+            crop = struct.pack("<?qqq", piece.crop is not None, *(piece.crop or (0, 0, 0)))
+            return b"\xfei" + digest + crop + b"".join(map(_image_control, piece.controls))
+        case Tokens():
+            ids = struct.pack(f"<q{len(piece.ids)}q", len(piece.ids), *piece.ids)
+            spans = (struct.pack("<qd", c.index, c.factor) for c in piece.controls)
+            return b"\xfek" + ids + b"".join(b"\xff" + span for span in spans)
+
+
+def _control(control: Control) -> bytes:
+    span = struct.pack("<qqd", control.start, control.length, control.factor)
+    return b"\xff" + span + _OVERLAPS[control.overlap]
+
+
+def _image_control(control: ImageControl) -> bytes:
+    rect = (control.left, control.top, control.width, control.height)
+    return b"\xff" + struct.pack("<5d", *rect, control.factor) + _OVERLAPS[control.overlap]
+
+
+def unsendable_prompt(prompt: Prompt) -> str | None:
+    """Return why no provider could embed `prompt`, or None when one may be asked."""
+    if not prompt:
+        return "empty_prompt"
+    why = unsendable(words(prompt))
+    return None if why in ("empty_text", "blank_text") and kinds([prompt]) != {"text"} else why
 
 
 def unsendable(text: str | None) -> str | None:

@@ -5,41 +5,86 @@ The keys stay in a scratch file, 17 bytes a row, so that later passes need not h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchembed.controls import Pattern, check, find
+from batchembed.controls import NOWHERE, Pattern, Places, Spans, check, controlled, find
 from batchembed.corpus import Corpus, Rows
 from batchembed.errors import CorpusError
 from batchembed.exchange import Control, Keys, Limits, Request, Role
 from batchembed.ledger import Missing
 from batchembed.packing import Batch, Packer
-from batchembed.spec import KEY_BYTES, Keyer, unsendable
+from batchembed.prompts import Prompt, words
+from batchembed.spec import KEY_BYTES, Keyer, unsendable, unsendable_prompt
 
 ROWS_AT_ONCE = 8192
-REASONS = ("", "null_text", "empty_text", "blank_text", "lone_surrogate")
+REASONS = (
+    *("", "null_text", "empty_text", "blank_text", "lone_surrogate"),
+    *("null_image", "missing_image", "unreadable_image", "empty_prompt"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What of some rows would be sent besides their texts, each None where no row has any.
+
+    `prompts` takes the place of texts and controls; in it, a row without one has the reason.
+    """
+
+    controls: list[tuple[Control, ...]] | None = None
+    prompts: list[Prompt | str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How rows become texts to send: the role of rows without one, and control patterns."""
+    """How rows become texts to send: the role of rows without one, and control patterns.
+
+    `image` and `tokens` are the columns of such; `overlaps`: controls may say `token_overlap`.
+    """
 
     role: Role
     patterns: Sequence[Pattern] = ()
+    image: str | None = None
+    tokens: str | None = None
+    overlaps: bool = True
 
-    def controls(self, rows: Rows) -> list[tuple[Control, ...]] | None:
-        """Return the controls of each row, from its column and by pattern; None: no row has any."""
+    def sent(self, rows: Rows) -> Sent:
+        """Return what would be sent of rows: controls from their column and by pattern, prompts."""
+        if rows.prompts is not None:
+            return Sent(prompts=self._prompts(rows, rows.prompts()))
         if not self.patterns:
-            return rows.controls
+            return Sent(rows.controls)
         given = rows.controls or [()] * len(rows.texts)
+        places = self._places(rows)
+        return Sent(
+            [
+                (*some, *(find(self.patterns, text, spans) if text else ()))
+                for some, text, spans in zip(given, rows.texts, places, strict=True)
+            ]
+        )
+
+    def _prompts(self, rows: Rows, found: list[Prompt | str]) -> list[Prompt | str]:
+        if not self.patterns:
+            return found
         return [
-            (*some, *(find(self.patterns, text) if text else ()))
-            for some, text in zip(given, rows.texts, strict=True)
+            prompt
+            if isinstance(prompt, str)
+            else controlled(prompt, self.patterns, Places(spans, self.image, self.tokens))
+            for prompt, spans in zip(found, self._places(rows), strict=True)
         ]
+
+    def _places(self, rows: Rows) -> Iterable[Mapping[str, Spans]]:
+        """Return, for each row, where in its text the columns stand that patterns name."""
+        named = {p.column for p in self.patterns if p.column} - {self.image, self.tokens}
+        if not named or rows.spans is None:
+            return repeat(NOWHERE, len(rows.texts))
+        found = {name: rows.spans(name) for name in named}
+        return ({name: spans[at] for name, spans in found.items()} for at in range(len(rows.texts)))
 
 
 class Survey:
@@ -62,9 +107,9 @@ class Survey:
         self._keyer = keyer
         with self._keys.open("wb") as keys_file, self._reasons.open("wb") as reasons_file:
             for rows in corpus.texts():
-                controls = reading.controls(rows)
-                _check_controls(corpus, rows, controls)
-                keys, reasons = keyed(rows, keyer, reading.role, controls)
+                sent = reading.sent(rows)
+                _check_controls(corpus, rows, sent, overlaps=reading.overlaps)
+                keys, reasons = keyed(rows, keyer, reading.role, sent)
                 keys_file.write(keys.tobytes())
                 reasons_file.write(reasons.tobytes())
                 self._count(rows, reasons)
@@ -87,9 +132,7 @@ class Survey:
         reasons = np.fromfile(self._reasons, np.uint8, count, offset=start)
         return keys.reshape(-1, KEY_BYTES), reasons
 
-    def again(
-        self, rows: Rows, reading: Reading, controls: list[tuple[Control, ...]] | None
-    ) -> Keys:
+    def again(self, rows: Rows, reading: Reading, sent: Sent) -> Keys:
         """Return the keys, (n, 16), of rows that are read once more.
 
         Raises CorpusError unless they are what they were: a vector of another text must never
@@ -97,7 +140,7 @@ class Survey:
         """
         assert self._keyer is not None
         keys = self.read(rows.first, rows.first + len(rows.texts))[0]
-        if not np.array_equal(keys, keyed(rows, self._keyer, reading.role, controls)[0]):
+        if not np.array_equal(keys, keyed(rows, self._keyer, reading.role, sent)[0]):
             raise CorpusError(
                 f"rows `{rows.first}` to `{rows.first + len(rows.texts) - 1}` of the corpus are "
                 "not what they were when the run began",
@@ -144,11 +187,15 @@ class CorpusFeed:
         self._packer.tighten(texts, size)
 
     def _batch(self, rows: Rows, wanted: NDArray[np.int64]) -> Batch:
-        controls = self._reading.controls(rows)
-        keys = self._survey.again(rows, self._reading, controls)
+        sent = self._reading.sent(rows)
+        keys, controls = self._survey.again(rows, self._reading, sent), sent.controls
         whole = len(wanted) == len(rows.texts)
         positions = range(len(rows.texts)) if whole else wanted.tolist()
         texts = [rows.texts[at] for at in positions]
+        prompts = None
+        if sent.prompts is not None:
+            prompts = [p for p in map(sent.prompts.__getitem__, positions) if isinstance(p, tuple)]
+            texts = [words(prompt) for prompt in prompts]
         return Batch(
             keys=keys if whole else keys[wanted],
             texts=[text for text in texts if text is not None],
@@ -156,14 +203,15 @@ class CorpusFeed:
             if rows.roles is None
             else [rows.roles[at] for at in positions],
             controls=None if controls is None else [controls[at] for at in positions],
+            prompts=prompts,
         )
 
 
-def keyed(
-    rows: Rows, keyer: Keyer, role: Role, controls: list[tuple[Control, ...]] | None
-) -> tuple[Keys, NDArray[np.uint8]]:
+def keyed(rows: Rows, keyer: Keyer, role: Role, sent: Sent) -> tuple[Keys, NDArray[np.uint8]]:
     """Return the rows' keys, (n, 16), zeros where the text cannot be sent, and why, (n,)."""
-    texts = rows.texts
+    if sent.prompts is not None:
+        return _keyed_prompts(sent.prompts, rows.roles or repeat(role), keyer)
+    texts, controls = rows.texts, sent.controls
     odd = [at for at, text in enumerate(texts) if not text or text.isspace()]
     if not odd:
         try:
@@ -185,8 +233,27 @@ def keyed(
     return keys, reasons
 
 
-def _check_controls(corpus: Corpus, rows: Rows, controls: list[tuple[Control, ...]] | None) -> None:
-    for at, own in enumerate(controls or ()):
+def _keyed_prompts(
+    prompts: Sequence[Prompt | str], roles: Iterable[Role], keyer: Keyer
+) -> tuple[Keys, NDArray[np.uint8]]:
+    keys = np.zeros((len(prompts), KEY_BYTES), np.uint8)
+    reasons = np.zeros(len(prompts), np.uint8)
+    for at, (prompt, role) in enumerate(zip(prompts, roles, strict=False)):
+        why = prompt if isinstance(prompt, str) else unsendable_prompt(prompt)
+        if why or isinstance(prompt, str):
+            reasons[at] = REASONS.index(why or "")
+        else:
+            keys[at] = np.frombuffer(keyer.prompt_key(prompt, role), np.uint8)
+    return keys, reasons
+
+
+def _check_controls(corpus: Corpus, rows: Rows, sent: Sent, *, overlaps: bool) -> None:
+    for at, own in enumerate(sent.controls or ()):
+        if not overlaps and any(control.overlap for control in own):
+            raise CorpusError(
+                f"{corpus.where(rows.first + at)}: the provider knows no `token_overlap`",
+                hint="leave it out of the controls, or use provider `aleph-alpha`",
+            )
         if own and (why := check(own, rows.texts[at] or "")):
             raise CorpusError(
                 f"{corpus.where(rows.first + at)}: {why}",

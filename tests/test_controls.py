@@ -101,8 +101,8 @@ def test_what_can_hold_is_let_through():
 @pytest.mark.parametrize(
     ("pattern", "why"),
     [
-        (Pattern(factor=2), "either `match` or `regex`"),
-        (Pattern(match="a", regex="a", factor=2), "either `match` or `regex`"),
+        (Pattern(factor=2), "one of `match`, `regex` and `column`"),
+        (Pattern(match="a", regex="a", factor=2), "one of `match`, `regex` and `column`"),
         (Pattern(match="", factor=2), "empty"),
         (Pattern(regex="", factor=2), "empty"),
         (Pattern(match="a", factor=-1), "`-1`"),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchembed import run, segments, spec, survey
+from batchembed import prompts, run, segments, spec, survey
 from batchembed.embed import settle
 from batchembed.exchange import Control
 from batchembed.job import from_dict
@@ -114,6 +114,31 @@ def test_whoever_follows_the_page_gets_our_keys(told, given_spec, role, text, sp
     """The program on the page and ours agree on any spec, role, text and controls."""
     found = spec.Keyer(ours(given_spec)).key(text, role, [Control(*span) for span in spans])
     assert told["key"](given_spec, role, text, spans) == found
+
+
+PIECES = (
+    ("text", "Grüße", None, ((0, 2, 2.0), (1, 1, 0.5, "complete"))),
+    ("image", b"\x89PNG", (1, 2, 3), ((0.0, 0.25, 0.5, 0.75, 2.0, "partial"),)),
+    ("image", b"", None, ()),
+    ("tokens", (5, 17), None, ((1, 3.0),)),
+)
+
+
+def test_whoever_follows_the_page_gets_our_keys_of_prompts(told):
+    """Each kind of piece, alone and together; a text alone has the key of a text."""
+    made = {
+        "text": lambda v, _, c: prompts.Text(v, tuple(Control(*each) for each in c)),
+        "image": lambda v, x, c: prompts.Image(v, x, tuple(prompts.ImageControl(*e) for e in c)),
+        "tokens": lambda v, _, c: prompts.Tokens(v, tuple(prompts.TokenControl(*e) for e in c)),
+    }
+    given_spec = golden_specs()["A"][0]
+    keyer = spec.Keyer(ours(given_spec))
+    for some in (PIECES, PIECES[1:2], PIECES[3:], PIECES[::-1]):
+        mine = tuple(made[kind](*rest) for kind, *rest in some)
+        assert keyer.prompt_key(mine, "query") == told["prompt_key"](given_spec, "query", some)
+    kind, text, _, spans = PIECES[0]
+    alone = keyer.prompt_key((made[kind](text, None, spans),), "query")
+    assert alone == told["key"](given_spec, "query", text, spans)
 
 
 def test_a_change_of_the_derivation_would_be_seen(monkeypatch):

@@ -36,6 +36,7 @@ DATA = {
     ".safetensors",
     ".gz",
     ".zst",
+    ".png",
 }
 
 

@@ -45,7 +45,11 @@ MISTAKES = {
         settings(output={"zzz": 3}),
         "`output.zzz` is unknown; there are: path, dtype, part_rows",
     ),
-    "a setting of another life": (settings(corpus={"image": "p"}), "images are not available yet"),
+    "an instruction for no role": (
+        settings(model={"provider": "aleph-alpha", "instruction": {"querry": "x"}}),
+        '`model.instruction` is `{ querry = "x" }`: must be a text, or one for each role',
+    ),
+    "images without a model that sees": (settings(corpus={"image": "p"}), "`corpus.image` cannot"),
     "no corpus": ({k: v for k, v in LEAST.items() if k != "corpus"}, "`corpus` is missing"),
     "no path": (settings(corpus={"path": None}), "`corpus.path` is missing"),
     "no output": (settings(output={"path": None}), "`output.path` is missing"),
@@ -107,7 +111,7 @@ MISTAKES = {
     ),
     "a control without a pattern": (
         settings(model={"controls": [{"factor": 1}]}),
-        "`model.controls[0]` is `{ factor = 1 }`: must have either `match` or `regex`",
+        "`model.controls[0]` is `{ factor = 1 }`: must have one of `match`, `regex` and `column`",
     ),
     "a control without a factor": (
         settings(model={"controls": [{"match": "a"}]}),

@@ -10,7 +10,10 @@ from fakes.commands import ROOT
 from fakes.runs import manifest, output, strays
 
 LOCAL = ("quickstart", "symmetric", "documents", "queries", "offers", "wish", "amplified")
-ALEPH_ALPHA = ("symmetric", "documents", "queries", "offers", "wish", "amplified")
+ALEPH_ALPHA = (
+    *("symmetric", "documents", "queries", "offers", "wish", "amplified"),
+    *("images", "layers", "instruction"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +121,8 @@ def test_the_aleph_alpha_jobs_run(stood_in, copy, name):
     told = manifest(copy / "runs" / "aleph-alpha" / name)
     assert told["dimensions"] == 128
     assert told["bill"]["texts"] == sum(map(len, answers)) == told["counts"]["distinct"]
-    assert last["path"].endswith("batch_semantic_embed")
+    path = {"layers": "/embed", "instruction": "/instructable_embed"}
+    assert last["path"].endswith(path.get(name, "/batch_semantic_embed"))
 
 
 def test_the_aleph_alpha_controls_go_out(stood_in, copy):

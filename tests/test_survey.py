@@ -16,7 +16,7 @@ from batchembed.exchange import ROLES, Control, Limits
 from batchembed.ledger.join import Missing
 from batchembed.packing import Packer
 from batchembed.spec import Keyer, Spec
-from batchembed.survey import REASONS, CorpusFeed, Reading, Survey, keyed
+from batchembed.survey import REASONS, CorpusFeed, Reading, Sent, Survey, keyed
 
 KEYER = Keyer(Spec("fake", "fake-model"))
 PLAIN = Reading("document")
@@ -138,8 +138,8 @@ def test_controls_outside_the_text_name_the_row(tmp_path):
 def test_the_fast_way_and_the_careful_way_agree():
     """One odd row in a batch changes nothing for the others."""
     texts = [f"text {n}" for n in range(20)]
-    fast = keyed(Rows(0, texts), KEYER, "query", None)
-    careful = keyed(Rows(0, [*texts, None]), KEYER, "query", None)
+    fast = keyed(Rows(0, texts), KEYER, "query", Sent())
+    careful = keyed(Rows(0, [*texts, None]), KEYER, "query", Sent())
     assert (fast[0] == careful[0][:20]).all()
     assert careful[1].tolist() == [0] * 20 + [1]
 

@@ -14,6 +14,7 @@ from batchembed.exchange import Control, Keys, Reject, Request, Role, Vectors
 from batchembed.job import Job
 from batchembed.monitor import Monitor
 from batchembed.preparing import checked_spec, provider_key
+from batchembed.prompts import Prompt, sure_tokens
 
 PATIENCE = 20.0
 """How long, in seconds, a server that is down is waited for: nobody sees a run of hours here."""
@@ -21,11 +22,12 @@ PATIENCE = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A text to embed, its role and its attention controls."""
+    """A text to embed, its role and its attention controls; or a prompt, `text` its words."""
 
     text: str
     role: Role
     controls: tuple[Control, ...] = ()
+    prompt: Prompt | None = None
 
 
 @dataclass(slots=True)
@@ -80,4 +82,6 @@ def _request(number: int, one: Asked) -> Request:
     """Return a request of one text whose key is its number."""
     key = np.array([[number, 0]], "<u8").view(np.uint8)
     controls = (one.controls,) if one.controls else None
-    return Request(key, (one.text,), one.role, controls, tokens=1 + len(one.text) // 4)
+    prompts = (one.prompt,) if one.prompt is not None else None
+    tokens = 1 + len(one.text) // 4 + sure_tokens(one.prompt or ())
+    return Request(key, (one.text,), one.role, controls, tokens=tokens, prompts=prompts)

@@ -33,7 +33,7 @@ def plan(job: Job, monitor: Monitor | None = None) -> Plan:
     with tempfile.TemporaryDirectory(prefix="batchembed-") as folder:
         scratch = Path(folder)
         rows = corpus.scan(job.corpus, scratch=scratch)
-        check_columns(job, spec, rows.kept_schema.names)
+        check_columns(job, spec, rows)
         monitor.phase("reading", rows.rows_known)
         survey = Survey(scratch)
         survey.take(rows, Keyer(spec), reading(job), monitor.advance)

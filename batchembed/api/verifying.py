@@ -19,9 +19,10 @@ from batchembed.exchange import Vectors
 from batchembed.job import Job, load
 from batchembed.parts import VOUCHER, Manifest, RunVectors, read_manifest
 from batchembed.preparing import checked_spec, reading
-from batchembed.spec import Keyer, unsendable
+from batchembed.prompts import words
+from batchembed.spec import Keyer, unsendable, unsendable_prompt
 from batchembed.store import Store
-from batchembed.survey import Survey
+from batchembed.survey import Sent, Survey
 from batchembed.verify import (
     SAME,
     Verified,
@@ -127,13 +128,16 @@ def _asked(job: Job, wanted: set[int]) -> Iterator[tuple[int, Asked]]:
     how = reading(job)
     for rows in corpus.scan(job.corpus).texts():
         here = sorted(wanted & set(range(rows.first, rows.first + len(rows.texts))))
-        controls = how.controls(rows) if here else None
+        sent = how.sent(rows) if here else Sent()
         for row in here:
             at = row - rows.first
-            text = rows.texts[at]
-            if unsendable(text) is None and text is not None:
-                role = rows.roles[at] if rows.roles else how.role
-                yield row, Asked(text, role, controls[at] if controls else ())
+            role = rows.roles[at] if rows.roles else how.role
+            text, prompt = rows.texts[at], sent.prompts[at] if sent.prompts else None
+            if isinstance(prompt, tuple):
+                if unsendable_prompt(prompt) is None:
+                    yield row, Asked(words(prompt), role, prompt=prompt)
+            elif prompt is None and unsendable(text) is None and text is not None:
+                yield row, Asked(text, role, sent.controls[at] if sent.controls else ())
 
 
 def _note_cosines(pairs: list[tuple[Vectors, Vectors]], found: Verified) -> None:

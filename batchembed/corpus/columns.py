@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from batchembed.corpus import spans
 from batchembed.corpus.files import CorpusFile
 from batchembed.corpus.settings import CorpusSettings
 from batchembed.errors import CorpusError
@@ -28,10 +29,27 @@ class Columns:
     role: str | None
     controls: str | None
     kept: tuple[str, ...]
+    image: str | None = None
+    tokens: str | None = None
+    prompt: str | None = None
+
+    @property
+    def beyond_text(self) -> bool:
+        """Whether more than texts are embedded: images, token ids, prompts."""
+        return bool(self.image or self.tokens or self.prompt)
+
+    def controlled(self) -> tuple[str, ...]:
+        """Return the names of a control of the column `controls`: of texts, if there are any."""
+        if self.text or not self.beyond_text:
+            return spans.TEXT
+        return spans.TOKENS if self.tokens else spans.IMAGE
 
     def named(self) -> tuple[str, ...]:
         """Return the columns that make requests, each once."""
-        found = (*self.text, self.id, self.role, self.controls)
+        found = (
+            *(*self.text, self.image, self.tokens, self.prompt),
+            *(self.id, self.role, self.controls),
+        )
         return tuple(dict.fromkeys(name for name in found if name is not None))
 
     def all(self) -> tuple[str, ...]:
@@ -66,24 +84,54 @@ def mentioned(settings: CorpusSettings) -> Columns:
 
     Raises CorpusError for settings that contradict each other.
     """
-    if (settings.text is None) == (settings.template is None):
-        both = "both are set" if settings.text is not None else "neither is set"
-        raise CorpusError(
-            f"the corpus needs either `corpus.text` or `corpus.template`: {both}",
-            hint='such as text = "body", or template = "{title}\\n\\n{body}"',
-        )
+    _check_sources(settings)
     template = parse_template(settings.template) if settings.template is not None else None
     texts = (
         dict.fromkeys(column for _, column in template if column)
         if template is not None
-        else {settings.text or "": None}
+        else dict.fromkeys([settings.text] if settings.text is not None else [])
     )
     twice = [name for name in settings.keep or () if (settings.keep or ()).count(name) > 1]
     if twice:
         raise CorpusError(f"`corpus.keep` lists `{twice[0]}` twice", hint="list each column once")
     return Columns(
-        tuple(texts), template, settings.id, settings.role, settings.controls, settings.keep or ()
+        tuple(texts),
+        template,
+        settings.id,
+        settings.role,
+        settings.controls,
+        settings.keep or (),
+        image=settings.image,
+        tokens=settings.tokens,
+        prompt=settings.prompt,
     )
+
+
+def _check_sources(settings: CorpusSettings) -> None:
+    """Raise CorpusError unless the settings say once, and only once, what is embedded."""
+    given = [
+        name
+        for name in ("text", "template", "image", "tokens", "prompt")
+        if getattr(settings, name) is not None
+    ]
+    hint = 'such as text = "body", or template = "{title}\\n\\n{body}"'
+    if not given or {"text", "template"} <= set(given):
+        both = "both are set" if given else "neither is set"
+        raise CorpusError(
+            f"the corpus needs either `corpus.text` or `corpus.template`: {both}", hint=hint
+        )
+    alone = next((name for name in ("prompt", "tokens") if name in given), None)
+    if alone is not None and len(given) > 1:
+        other = next(name for name in given if name != alone)
+        raise CorpusError(
+            f"`corpus.{alone}` stands for all that is embedded, and `corpus.{other}` is set too",
+            hint="put both into a column of prompts, and name that one as `prompt`",
+        )
+    if settings.prompt is not None and settings.controls is not None:
+        raise CorpusError(
+            "`corpus.controls` has no meaning with `corpus.prompt`",
+            hint="give each piece of a prompt its own `controls`",
+        )
 
 
 def choose(settings: CorpusSettings, file: CorpusFile, schema: pa.Schema) -> Columns:
@@ -107,7 +155,7 @@ def choose(settings: CorpusSettings, file: CorpusFile, schema: pa.Schema) -> Col
                 hint="list the columns to carry over in `keep` under [corpus], without this one, "
                 "or rename it",
             )
-    return Columns(asked.text, asked.template, asked.id, asked.role, asked.controls, kept)
+    return replace(asked, kept=kept)
 
 
 def common_schema(
@@ -159,7 +207,10 @@ def _check_names(file: CorpusFile, names: Sequence[str]) -> None:
 def _wishes(settings: CorpusSettings, asked: Columns) -> list[tuple[str, str]]:
     text = "corpus.text" if settings.template is None else "corpus.template"
     named = [(text, name) for name in asked.text]
-    single = (("id", asked.id), ("role", asked.role), ("controls", asked.controls))
+    single = [
+        (name, getattr(asked, name))
+        for name in ("image", "tokens", "prompt", "id", "role", "controls")
+    ]
     named += [(f"corpus.{setting}", name) for setting, name in single if name is not None]
     return named + [("corpus.keep", name) for name in asked.kept]
 

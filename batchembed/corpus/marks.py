@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
+from batchembed.corpus import spans
 from batchembed.corpus.columns import Columns
 from batchembed.corpus.files import CorpusFile
 from batchembed.corpus.texts import is_string, plain, plain_type
 from batchembed.errors import CorpusError
 from batchembed.exchange import ROLES, Control, Role
-
-_NAMES = frozenset(("start", "length", "factor"))
-_FORM = 'a list such as [{"start": 0, "length": 5, "factor": 2.0}]'
 
 Where = Callable[[int], str]
 """Says in words where the row of a position is."""
@@ -32,12 +29,11 @@ def check_types(columns: Columns, schema: pa.Schema, file: CorpusFile) -> None:
                 hint=f"roles are the words {', '.join(ROLES)}",
             )
     if columns.controls is not None:
-        kind = schema.field(columns.controls).type
-        if not (is_string(plain_type(kind)) or _holds_controls(kind)):
+        kind, names = schema.field(columns.controls).type, columns.controlled()
+        if not (is_string(plain_type(kind)) or _holds_controls(kind, frozenset(names))):
             raise CorpusError(
                 f"column `{columns.controls}` of `{file.path}` is {kind}, and holds no controls",
-                hint="controls are list<struct<start: int, length: int, factor: float>>, or "
-                "JSON text of the same",
+                hint=f"controls are list<struct<{', '.join(names)}>>, or JSON text of the same",
             )
 
 
@@ -67,51 +63,24 @@ def controls(
             found.append(())
             continue
         try:
-            spans = orjson.loads(value) if isinstance(value, str) else value
-            found.append(tuple(_control(span, len(text or "")) for span in _listed(spans)))
-        except (orjson.JSONDecodeError, _NotAControlError) as error:
+            told = orjson.loads(value) if isinstance(value, str) else value
+            found.append(spans.text_controls(told, len(text or "")))
+        except (orjson.JSONDecodeError, spans.SpanError) as error:
             raise CorpusError(
                 f"{where(position)} has controls that cannot be used: {error}",
-                hint=f"controls are {_FORM}; start and length count characters of the text",
+                hint=spans.hint(spans.TEXT),
             ) from error
     return found
 
 
-class _NotAControlError(ValueError):
-    """A value is no control, or no list of them."""
-
-
-def _listed(spans: Any) -> list[Any]:
-    if spans is None:  # JSON text may say null
-        return []
-    if not isinstance(spans, list):
-        raise _NotAControlError(f"`{str(spans)[:80]}` is not a list")
-    return spans
-
-
-def _control(span: Any, size: int) -> Control:
-    if not isinstance(span, dict) or span.keys() != _NAMES:
-        raise _NotAControlError(f"`{str(span)[:80]}` has not just start, length and factor")
-    start, length, factor = span["start"], span["length"], span["factor"]
-    for name, value in (("start", start), ("length", length)):
-        if type(value) is not int:
-            raise _NotAControlError(f"{name} is `{value}`, not a whole number")
-    if type(factor) not in (int, float) or not math.isfinite(factor) or factor < 0:
-        raise _NotAControlError(f"factor is `{factor}`, which is not 0 or a positive number")
-    if start < 0 or length < 1 or start + length > size:
-        raise _NotAControlError(
-            f"start {start} and length {length} are not within its text of {size} characters"
-        )
-    return Control(start, length, float(factor))
-
-
-def _holds_controls(kind: pa.DataType) -> bool:
+def _holds_controls(kind: pa.DataType, needed: frozenset[str]) -> bool:
     if pa.types.is_null(kind):
         return True
     types = pa.types
     if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
         return False
     inner = kind.value_type
-    return types.is_null(inner) or (
-        types.is_struct(inner) and {field.name for field in inner} == _NAMES
-    )
+    if not types.is_struct(inner):
+        return bool(types.is_null(inner))
+    names = {field.name for field in inner}
+    return needed <= names <= needed | {spans.OVERLAP}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchembed.corpus import ids, marks
+from batchembed.corpus import ids, marks, pieces
 from batchembed.corpus.columns import Columns, choose, common_schema, mentioned
 from batchembed.corpus.delimited import Delimited
 from batchembed.corpus.files import CorpusFile, broken
@@ -28,6 +29,7 @@ from batchembed.corpus.settings import CorpusSettings
 from batchembed.corpus.texts import Texts, plain
 from batchembed.errors import CorpusError
 from batchembed.exchange import Control, Role
+from batchembed.prompts import Prompt
 
 _FORMAT = 1
 
@@ -36,13 +38,18 @@ _FORMAT = 1
 class Rows:
     """Some rows as a run needs them; `first` is the number (from 0) of the first one.
 
-    `roles` and `controls` are None when the corpus has no column of them.
+    `roles` and `controls` are None when the corpus has no column of them. `spans` says where in
+    each text a column stands, as (start, length). `prompts`, where more than texts are embedded,
+    reads each row's prompt, images and all, or gives the reason why it has none; the texts and
+    their controls are then part of these.
     """
 
     first: int
     texts: list[str | None]
     roles: list[Role] | None = None
     controls: list[tuple[Control, ...]] | None = None
+    spans: Callable[[str], list[list[tuple[int, int]]]] | None = None
+    prompts: Callable[[], list[Prompt | str]] | None = None
 
 
 def scan(settings: CorpusSettings, *, scratch: Path | None = None) -> Corpus:
@@ -86,8 +93,11 @@ class Corpus:
         self._columns = plan.columns
         self._texts = Texts(plan.columns, plan.schema, plan.files[0])
         marks.check_types(plan.columns, plan.schema, plan.files[0])
+        pieces.check_types(plan.columns, plan.schema, plan.files[0])
         ids.check_type(plan.columns, plan.schema, plan.files[0])
         self.kept_schema = pa.schema([plan.schema.field(name) for name in plan.columns.kept])
+        columns = plan.columns
+        self.embedded = (*columns.text, *filter(None, (columns.image, columns.tokens)))
         self.id_field = (
             pa.field("row", pa.int64(), nullable=False)
             if plan.columns.id is None
@@ -103,9 +113,11 @@ class Corpus:
         """Return 32 hex digits of names, sizes, times and settings: equal = nothing to re-read."""
         told = {
             "format": _FORMAT,
-            "settings": asdict(self._plan.settings),
+            "settings": self._plan.settings.told(),
             "files": [[*file.name(), file.bytes, file.mtime_ns] for file in self.files],
         }
+        if self._columns.beyond_text:
+            told["images"] = self._images()
         canonical = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
         return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
@@ -122,7 +134,10 @@ class Corpus:
             for first, batch in self._batches(columns):
                 if check is not None and self._columns.id is not None:
                     self._add_ids(check, batch.rows.column(self._columns.id), first)
-                for start, stop in cuts(self._texts.sizes(batch.rows)):
+                sizes = self._texts.sizes(batch.rows)
+                if self._columns.beyond_text:
+                    sizes = sizes + self._pieces(first).sizes(batch.rows)
+                for start, stop in cuts(sizes):
                     yield self._rows(batch, (start, stop), first + start)
             if check is not None:
                 self._check_ids(check)
@@ -137,7 +152,7 @@ class Corpus:
         A batch of no columns knows no length: that of the ids holds.
         """
         kept = self._columns.kept
-        for first, batch in self._batches(kept or self._columns.text[:1]):
+        for first, batch in self._batches(kept or self._columns.named()[:1]):
             rows = batch.rows.num_rows
             found = (
                 pa.array(np.arange(first, first + rows, dtype=np.int64))
@@ -152,11 +167,27 @@ class Corpus:
 
         Reads a text file up to the row, so it is for messages. The row must have been read.
         """
-        number = min(bisect_right(self._starts, row), len(self.files)) - 1
+        number = self._number(row)
         file = self.files[number]
         within = row - self._starts[number]
         line = self._reader.line(file, within)
         return f"`{file.path}`, row {within + 1:,}" + (f" (line {line:,})" if line else "")
+
+    def _number(self, row: int) -> int:
+        """Return the number of the file that a row is in that has been read."""
+        return min(bisect_right(self._starts, row), len(self.files)) - 1
+
+    def _pieces(self, row: int) -> pieces.Pieces:
+        return pieces.Pieces(self._columns, self.files[self._number(row)])
+
+    def _images(self) -> str:
+        """Return 32 hex digits of places, sizes and times of all images that rows name."""
+        state = hashlib.blake2b(digest_size=16)
+        columns = [name for name in (self._columns.image, self._columns.prompt) if name]
+        for first, batch in self._batches(columns) if columns else ():
+            for told in self._pieces(first).facts(batch.rows):
+                state.update(orjson.dumps(told))
+        return state.hexdigest()
 
     def _batches(self, columns: Sequence[str]) -> Iterator[tuple[int, Batch]]:
         """Yield (number of the first row, rows) of all files, which must not have changed."""
@@ -192,10 +223,15 @@ class Corpus:
         if self._columns.role is not None:
             column = batch.rows.column(self._columns.role).slice(start, stop - start)
             roles = marks.roles(column, self._columns.role, where)
-        if self._columns.controls is not None:
+        if self._columns.controls is not None and self._columns.text:
             column = batch.rows.column(self._columns.controls).slice(start, stop - start)
             controls = marks.controls(column, texts, where)
-        return Rows(first, texts, roles, controls)
+        spans = partial(self._texts.spans, batch, start, stop)
+        if not self._columns.beyond_text:
+            return Rows(first, texts, roles, controls, spans)
+        rows = batch.rows.slice(start, stop - start)
+        prompts = partial(self._pieces(first).read, rows, texts, controls, where)
+        return Rows(first, texts, roles, controls, spans, prompts)
 
     def _add_ids(self, check: ids.IdCheck, column: pa.Array, first: int) -> None:
         if column.null_count:

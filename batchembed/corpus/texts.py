@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,8 @@ class Texts:
     def render(self, batch: Batch, start: int, stop: int) -> list[str | None]:
         """Return the texts of the rows in [start, stop)."""
         rows = batch.rows.slice(start, stop - start)
+        if not self._columns.text:
+            return [None] * (stop - start)
         if self._columns.template is None:
             texts = self._one_column(rows)
         else:
@@ -87,6 +89,25 @@ class Texts:
             joined = pl.when(empty).then(None).otherwise(joined)
         return frame.select(joined.alias("text")).to_series().to_list()
 
+    def spans(
+        self, batch: Batch, start: int, stop: int, column: str
+    ) -> list[list[tuple[int, int]]]:
+        """Return where in the texts of the rows in [start, stop) a column stands: (start, length).
+
+        In characters; a template may have it more than once, and where it is empty it is nowhere.
+        """
+        rows = batch.rows.slice(start, stop - start)
+        template = self._columns.template or (("", column),)
+        words = {name: _words(rows, name).to_list() for _, name in template if name}
+        for position, row in batch.odd.items():
+            if start <= position < stop:
+                for name, found in words.items():
+                    found[position - start] = _word(row.get(name))
+        return [
+            list(_places(template, column, {name: found[at] for name, found in words.items()}))
+            for at in range(stop - start)
+        ]
+
     def _odd(self, row: Any) -> str | None:
         """Return the text of a row of JSON, lone surrogates and all."""
         if self._columns.template is None:
@@ -99,6 +120,18 @@ class Texts:
             _word(values[column]) if column else literal
             for literal, column in self._columns.template
         )
+
+
+def _places(
+    template: Sequence[tuple[str, str | None]], column: str, words: Mapping[str, str | None]
+) -> Iterator[tuple[int, int]]:
+    """Yield (start, length) of each place of `column` in a text made by `template`."""
+    at = 0
+    for literal, name in template:
+        length = len(words[name] or "") if name else len(literal)
+        if name == column and length:
+            yield at, length
+        at += length
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

@@ -33,6 +33,7 @@ from batchembed.exchange import (
     Unavailable,
     Vectors,
 )
+from batchembed.prompts import image_bytes
 
 BLAMELESS_TRIES = 3
 BLAMELESS_TRIES_ALONE = 10
@@ -188,8 +189,9 @@ def _too_large(part: Part, outcome: TooLarge) -> Verdict:
 
 
 def size_of(request: Request) -> int:
-    """Return the bytes of a request's texts."""
-    return sum(len(text.encode()) for text in request.texts)
+    """Return the bytes of a request's texts and images."""
+    images = sum(map(image_bytes, request.prompts or ()))
+    return images + sum(len(text.encode()) for text in request.texts)
 
 
 def _refused(part: Part, outcome: Refused, facts: Facts) -> Verdict:

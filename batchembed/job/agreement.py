@@ -31,8 +31,15 @@ def disagreements(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _corpus(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    if "corpus" in tables and not tables["corpus"].keys() & {"text", "template"}:
+    sources = {"text", "template", "image", "tokens", "prompt"}
+    if "corpus" in tables and not tables["corpus"].keys() & sources:
         yield "corpus.text", "`corpus.text` is missing: the column to embed, or `corpus.template`"
+    given = sources & tables.get("corpus", {}).keys()
+    for alone in ("prompt", "tokens"):
+        if alone in given and len(given) > 1:
+            other = min(given - {alone})
+            yield f"corpus.{alone}", f"[corpus] takes `{alone}` or `{other}`, not both"
+            break
     if tables.get("corpus", {}).keys() >= {"text", "template"}:
         yield "corpus", "[corpus] takes `text` or `template`, not both"
 

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Literal
 
-from batchembed.exchange import Role
+from batchembed.exchange import ROLES, Role
 
 MOST_AT_ONCE = 10_000
 
@@ -55,6 +55,17 @@ def representation(value: object) -> Role | RoleColumn:
         if isinstance(column, str) and column:
             return RoleColumn(column)
     raise ValueError('must be "symmetric", "document", "query", or { column = "…" }')
+
+
+def instruction(value: object) -> str | dict[Role, str]:
+    """Return what vectors are for: of all texts, or by role. Raises ValueError."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict) and value and value.keys() <= set(ROLES):
+        by_role = {role: value[role] for role in ROLES if isinstance(value.get(role), str)}
+        if len(by_role) == len(value):
+            return by_role
+    raise ValueError('must be a text, or one for each role: { query = "…", document = "…" }')
 
 
 def on_long_text(value: object) -> str:

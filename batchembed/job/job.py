@@ -54,6 +54,9 @@ class Job:
             encoding=table.encoding,
             delimiter=table.delimiter,
             quote=table.quote,
+            image=table.image,
+            tokens=table.tokens,
+            prompt=table.prompt,
         )
 
     @property
@@ -64,7 +67,12 @@ class Job:
     @property
     def patterns(self) -> tuple[Pattern, ...]:
         """The attention controls by pattern."""
-        return tuple(Pattern(c.match, c.regex, c.factor) for c in self.model.controls)
+        return tuple(control.pattern for control in self.model.controls)
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """The settings by which more than texts are embedded."""
+        return tuple(n for n in ("image", "tokens", "prompt") if getattr(self.table, n) is not None)
 
     def spec(self) -> Spec:
         """Return everything that changes a vector, besides its text, role and controls.

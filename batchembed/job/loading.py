@@ -102,7 +102,14 @@ def _settled(job: Job, where: str) -> Job:
     try:
         spec = job.spec()
         roles = ROLES if isinstance(job.role, RoleColumn) else (job.role,)
-        providers.check(spec, roles=roles, controls=bool(controlled))
+        overlaps = any(pattern.overlap for pattern in job.patterns)
+        providers.check(
+            spec,
+            roles=roles,
+            controls=bool(controlled),
+            pieces=job.pieces,
+            overlaps=overlaps,
+        )
     except JobError as error:
         raise JobError(f"{where}: [model] {error.message}", hint=error.hint) from None
     nice, hosting = bool(model.nice) or access.nice, model.hosting or access.hosting

@@ -26,7 +26,6 @@ from batchembed.job.settings import (
 _LONGEST = 60
 _ABOUT = "docs/job-file.md tells every setting, its default and what is allowed"
 _UNKNOWN = "unexpected_keyword_argument"
-_LATER = {"corpus.image": "images are not available yet; take it out"}
 _WORDS = {
     "missing": "is missing",
     "string_type": 'must be a text in quotes, such as "…"',
@@ -130,8 +129,6 @@ def nearest(name: str, known: Iterable[str], *, likeness: float = 0.6) -> str | 
 
 def _unknown(path: tuple[str | int, ...]) -> str:
     full, meant = dotted(path), _meant(path)
-    if later := _LATER.get(full):
-        return f"`{full}`: {later}"
     if meant is not None:
         return f"`{full}` is unknown; did you mean `{meant}`?"
     return f"`{full}` is unknown; there are: {', '.join(_siblings(path)[1])}"

@@ -12,6 +12,7 @@ from batchembed.exchange import Role
 from batchembed.job import allowed, quantities
 from batchembed.job.allowed import RoleColumn
 from batchembed.job.quantities import Tolerance
+from batchembed.prompts import Overlap
 
 _TABLE = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -44,6 +45,12 @@ class Corpus:
     """The column to embed; or give `template`."""
     template: Word | None = None
     """Several columns as one text, such as "{title}\\n\\n{body}"."""
+    image: Word | None = None
+    """The column of images: paths of files, or bytes; before the text, if there is one."""
+    tokens: Word | None = None
+    """The column of token ids, instead of a text."""
+    prompt: Word | None = None
+    """The column of prompts: lists of texts, images and token ids, instead of a text."""
     id: Word | None = None
     """The column that names a row; without it, the row number does."""
     keep: Annotated[
@@ -71,12 +78,21 @@ class Control:
     """The text to look for, as it stands, capitals included; or give `regex`."""
     regex: Text | None = None
     """A regular expression to look for."""
+    column: Word | None = None
+    """All that a column gives to a text, or a column of images or token ids as a whole."""
     factor: Annotated[Number, Field(ge=0)]
     """Below 1 suppresses what was found, above 1 amplifies it."""
+    token_overlap: Overlap | None = None
+    """Aleph Alpha: how a token counts that is covered in part; without it, in part."""
+
+    @property
+    def pattern(self) -> Pattern:
+        """The control as texts are searched by it."""
+        return Pattern(self.match, self.regex, self.factor, self.column, self.token_overlap)
 
 
 def _usable(control: Control) -> Control:
-    if why := Pattern(control.match, control.regex, control.factor).mistake():
+    if why := control.pattern.mistake():
         raise ValueError(why)
     return control
 
@@ -115,7 +131,13 @@ class Model:
         "embeddings",
     ] = "auto"
     """Aleph Alpha: which call to use; "auto" takes the one that the other settings are for."""
-    instruction: Text | dict[Role, Text] | None = None
+    instruction: (
+        Annotated[
+            str | dict[Role, str],
+            PlainValidator(allowed.instruction, json_schema_input_type=str | dict[Role, str]),
+        ]
+        | None
+    ) = None
     """Aleph Alpha, endpoint "instructable_embed": what the vectors are for, or that by role."""
     layers: tuple[Layer, ...] = ()
     """Aleph Alpha, endpoint "embed": the layers to read; -1 is the last one."""

@@ -44,16 +44,27 @@ def defaults(spec: Spec) -> Spec:
 
 
 def check(
-    spec: Spec, *, roles: Iterable[Role] = (), controls: bool = False, pieces: Iterable[str] = ()
+    spec: Spec,
+    *,
+    roles: Iterable[Role] = (),
+    controls: bool = False,
+    pieces: Iterable[str] = (),
+    overlaps: bool = False,
 ) -> None:
     """Raise JobError if the provider cannot tell `roles` apart, or knows no `controls`.
 
-    `pieces` are the settings under [corpus] by which more than texts are embedded.
+    `pieces` are the settings under [corpus] by which more than texts are embedded; `overlaps`:
+    a control says `token_overlap`.
     """
     provider = info(spec.provider)
     if spec.provider == "aleph-alpha":
         endpoints.check_wishes(spec, roles=roles, controls=controls, pieces=pieces)
         return
+    if overlaps:
+        raise JobError(
+            f"`token_overlap` cannot be had from `{spec.provider}`",
+            hint="leave it out of the controls, or use provider `aleph-alpha`",
+        )
     for setting in pieces:
         raise JobError(
             f"`corpus.{setting}` cannot be had from `{spec.provider}`, which embeds texts",

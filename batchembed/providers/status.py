@@ -60,6 +60,7 @@ _TOO_MUCH = re.compile(
 _TOO_MANY = re.compile(
     r"too many (?:inputs|texts|prompts)|batch size (?:is )?too large", re.IGNORECASE
 )
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{64,}={0,2}")  # an image that is echoed
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _PAGE_TITLE = re.compile(r"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
 
@@ -212,6 +213,7 @@ def _reason(request: Request, status: int, told: Said) -> str:
     for text in request.texts:
         if len(text) >= _ECHO and text in message:
             message = message.replace(text, "…")
+    message = _BASE64.sub("…", message)
     known = {s.value: s.phrase for s in HTTPStatus}.get(status, "")
     code = f" [{told.code}]" if told.code else ""
     reason = f"{status} {known}".strip() + code + (f": {message}" if message else "")

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 
 from batchembed.errors import NotFinishedError, RunHeldError, UsageError
+from batchembed.store import Store
 
 A_LOOK = 0.05  # seconds: `status` has the lock for less, to see whether it is free
 
@@ -24,7 +25,7 @@ class Hold:
         Raises UsageError when there is no directory and none can be made.
         """
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            Store(root).make_folder(".")
         except OSError as error:
             raise UsageError(
                 f"cannot make the directory `{root}`: {error.strerror}",

@@ -176,10 +176,10 @@ def check(commands, folder, seed):
     assert digests(job.run) == right
 
 
-MANY = [pytest.param(n, marks=pytest.mark.slow) for n in range(10, 70)]
+MANY = [pytest.param(n, marks=pytest.mark.slow) for n in range(30, 500)]
 
 
-@pytest.mark.parametrize("number", [*range(10), *MANY])
+@pytest.mark.parametrize("number", [*range(30), *MANY])
 def test_a_killed_run_goes_on_and_pays_nothing_twice(commands, tmp_path, number):
     """Killed at a random moment and run again, a job gives the bytes of an unbroken run."""
     seed = f"{SEED}/{number}"
@@ -243,6 +243,31 @@ def test_nothing_of_a_run_goes_on_without_it(commands, tmp_path, signum):
     place.run()
     right.run()
     assert digests(place.out) == digests(right.out)
+
+
+def die_twice(commands, case, server, folder, at):
+    """Kill a run before one step, and the run that goes on before another; then finish it."""
+    job = Killed(commands, case, server, folder)
+    for number in at:
+        before = len(job.bill())
+        ended = job.start(["die_at_step", str(job.run), number, False]).wait()
+        assert ended.code in (-9, 3), ended
+        job.check_after_kill(before)
+    job.finish()
+    return digests(job.run)
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.slow)])
+def test_killed_while_it_recovers(commands, tmp_path, count):
+    """A second death, in the run that mends the first, costs nothing either."""
+    print("seed", SEED)
+    rng, case = random.Random(SEED), Case("steps")
+    case.texts_per_request, case.concurrency, case.given = 4, 2, case.given[:60]
+    with running(script=case.script()) as server:
+        right, _, steps = unbroken(commands, case, server, tmp_path / "whole")
+        for number in range(count):
+            at = (rng.randint(1, steps), rng.randint(1, steps))
+            assert die_twice(commands, case, server, tmp_path / str(number), at) == right, at
 
 
 @pytest.mark.slow

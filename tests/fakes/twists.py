@@ -5,6 +5,7 @@ Each twist is a function of plain values, applied in the fork before the command
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -40,9 +41,29 @@ class _Steps:
         self.seen += 1
         return self.seen == self.stop
 
-    def die_here(self) -> None:
+    def die_here(self, event: str) -> None:
         if self.step():
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _Failing:
+    """Lets one step fail with an error number, or all from it on. EMFILE is for opening alone."""
+
+    torn = False
+
+    def __init__(self, number: int, code: int, *, forever: bool) -> None:
+        self.number, self.code, self.forever, self.seen = number, code, forever, 0
+
+    def step(self) -> bool:
+        self.die_here("write")
+        return False
+
+    def die_here(self, event: str) -> None:
+        if self.code == errno.EMFILE and event != "open":
+            return
+        self.seen += 1
+        if self.seen == self.number or (self.forever and self.seen > self.number):
+            raise OSError(self.code, os.strerror(self.code))
 
 
 def _watch(root: str, steps: _Steps) -> None:
@@ -51,11 +72,21 @@ def _watch(root: str, steps: _Steps) -> None:
     def heard(event: str, told: tuple) -> None:
         writes = event == "open" and isinstance(told[2], int) and told[2] & _WRITING
         if (writes or event in _AUDITED) and _place(event, told).startswith(root):
-            steps.die_here()
+            steps.die_here(event)
 
     sys.addaudithook(heard)
+    from batchembed import store
+
     for name in ("fsync", "fdatasync", "writev"):
         setattr(os, name, _counted(getattr(os, name), steps, tears=name == "writev"))
+    store.SYNC_DATA = os.fdatasync
+    write = store.Writer.write
+
+    def written(self: object, data: object) -> int:
+        steps.die_here("write")
+        return write(self, data)
+
+    store.Writer.write = written
 
 
 def _place(event: str, told: tuple) -> str:
@@ -90,6 +121,25 @@ def twist_count_steps(root: str, told: str) -> None:
 def twist_die_at_step(root: str, number: int, torn: bool = False) -> None:
     """`kill -9` just before a step; `torn`: a write is half done by then."""
     _watch(root, _Steps(number, torn=torn))
+
+
+def twist_fail_at_step(root: str, number: int, code: int, forever: bool) -> None:
+    """Let a step fail with an error number: once, or it and all that follow."""
+    _watch(root, _Failing(number, code, forever=forever))
+
+
+def twist_sync_often(seconds: float) -> None:
+    """Let the ledger make its answers durable after so many seconds."""
+    from batchembed.ledger import checkpoint
+
+    checkpoint.SYNC_SECONDS = seconds
+
+
+def twist_power(root: str, shadow: str) -> None:
+    """Note below `shadow` what of the files below `root` would survive a power cut."""
+    from fakes import power
+
+    power.watch(Path(root), Path(shadow))
 
 
 def twist_small_files(most: int) -> None:
@@ -258,3 +308,32 @@ def twist_blind_canaries() -> None:
     from batchembed.embed import canaries
 
     canaries._least_cosine = lambda *_: 1.0
+
+
+def twist_rename_before_fsync() -> None:
+    """Plant a bug: files take their names before their bytes are durable."""
+    from batchembed.store import Writer, sync_folder
+
+    def commit(self: Writer) -> None:
+        self._file.flush()
+        self._file.close()
+        self._temporary.rename(self._final)
+        self._committed = True
+        sync_folder(self._final.parent)
+
+    Writer.commit = commit
+
+
+def twist_deaf_to_errors() -> None:
+    """Plant a bug: what the disk does not take is taken for written."""
+    from batchembed.store import Appender
+
+    real = Appender.write
+
+    def write(self: Appender, *buffers: object) -> int:
+        try:
+            return real(self, *buffers)
+        except OSError:
+            return 0
+
+    Appender.write = write

@@ -49,7 +49,8 @@ def test_a_disk_that_fills_while_texts_are_bought_stops_the_run(place):
         told.write_text(str(PLENTY))
         command = job.start(twists=[["disk_free", str(told)]])
         until(lambda: len(server.bill.answers) >= 4)
-        told.write_text("1000")
+        (job.folder / "less").write_text("1000")
+        (job.folder / "less").rename(told)  # at once: the run looks at it all the time
         check_stopped(ended := command.wait())
         assert ended.code == 75
         assert len(job.sent()) < len(GIVEN)

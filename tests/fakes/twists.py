@@ -270,6 +270,50 @@ def twist_signal_in_phase(phase: str, signum: int) -> None:
     Monitor.phase = begin
 
 
+def twist_no_memory_in_phase(phase: str) -> None:
+    """Let there be no memory when a phase of the run begins."""
+    from batchembed.monitor import Monitor
+
+    real = Monitor.phase
+
+    def begin(self: Monitor, name: str, *rest: object) -> None:
+        real(self, name, *rest)
+        if name == phase:
+            raise MemoryError
+
+    Monitor.phase = begin
+
+
+def twist_slow_sync(seconds: float) -> None:
+    """Let every sync of a checkpoint's bytes take so long."""
+    import time
+
+    from batchembed import store
+
+    real = store.SYNC_DATA
+
+    def sync(file: int) -> None:
+        time.sleep(seconds)
+        real(file)
+
+    store.SYNC_DATA = sync
+
+
+def twist_clock_steps(seconds: float) -> None:
+    """Let the time of day step by so many seconds each time it is looked at."""
+    from datetime import timedelta
+
+    from batchembed.clock import SystemClock
+
+    real, seen = SystemClock.now, []
+
+    def now(self: SystemClock) -> object:
+        seen.append(1)
+        return real(self) + timedelta(seconds=seconds) * (len(seen) % 2)
+
+    SystemClock.now = now
+
+
 def twist_replace_in_phase(phase: str, path: str, how: str, other: str) -> None:
     """Change a file when a phase of the run begins."""
     from batchembed.monitor import Monitor

@@ -93,8 +93,19 @@ def _frame(
     width, block = vectors
     noted = orjson.dumps(note)
     front = PAYLOAD.pack(kind, len(noted), len(keys), width) + noted + keys.tobytes()
+    return sealed(front, block)
+
+
+def sealed(front: bytes, block: bytes = b"") -> list[bytes | memoryview]:
+    """Return the buffers of a frame whose payload is `front` and `block`."""
     crc = google_crc32c.extend(google_crc32c.value(front), block)
     return [HEAD.pack(MAGIC, len(front) + len(block), crc) + front, memoryview(block)]
+
+
+def read_sealed(file: BinaryIO, least: int = 1) -> bytes | None:
+    """Return the payload of the frame that starts here; None unless it is whole."""
+    left = os.fstat(file.fileno()).st_size - file.tell() - HEAD.size
+    return _payload(file, file.read(HEAD.size), left, least)
 
 
 def read_frames(path: Path, damage: Damage | None = None) -> Iterator[Frame]:
@@ -104,7 +115,7 @@ def read_frames(path: Path, damage: Damage | None = None) -> Iterator[Frame]:
         size = os.fstat(file.fileno()).st_size
         position = 0
         while head := file.read(HEAD.size):
-            payload = _payload(file, head, size - position - HEAD.size)
+            payload = _payload(file, head, size - position - HEAD.size, PAYLOAD.size)
             if payload is None:
                 found = _next_magic(file, position + 1)
                 damage.frames += 1
@@ -116,7 +127,7 @@ def read_frames(path: Path, damage: Damage | None = None) -> Iterator[Frame]:
             position = file.tell()
 
 
-def _payload(file: BinaryIO, head: bytes, left: int) -> bytes | None:
+def _payload(file: BinaryIO, head: bytes, left: int, least: int) -> bytes | None:
     """Return the payload if it is whole; no more is read than the `left` bytes of the file.
 
     The checksum of no bytes is 0: zeros after a magic must not pass as a frame.
@@ -124,7 +135,7 @@ def _payload(file: BinaryIO, head: bytes, left: int) -> bytes | None:
     if len(head) < HEAD.size:
         return None
     magic, length, crc = HEAD.unpack(head)
-    if magic != MAGIC or not PAYLOAD.size <= length <= left:
+    if magic != MAGIC or not least <= length <= left:
         return None
     payload = file.read(length)
     if len(payload) != length or google_crc32c.value(payload) != crc:

@@ -42,9 +42,10 @@ class Held:
         return self.vectors[start:stop], self.valid[start:stop]
 
 
-def bytes_of(left, right=None, *, grid=GRID, **asked):
+def bytes_of(left, right=None, *, grid=GRID, keep=None, known=None, **asked):
     sink = io.BytesIO()
-    compare(left, right, SimilaritySettings(**asked), write=sink, grid=grid)
+    asked = SimilaritySettings(**asked)
+    compare(left, right, asked, write=sink, grid=grid, keep=keep, known=known)
     return sink.getvalue()
 
 
@@ -375,6 +376,7 @@ def test_metadata_names_what_was_compared():
     table = table_of(held, min_score=0.25, metric="dot")
     told = json.loads(table.schema.metadata[b"batchembed"])
     assert told.pop("batchembed")
+    assert len(told.pop("vectors")["left"]) == 64
     assert told == {
         "kind": "min_score",
         "metric": "dot",

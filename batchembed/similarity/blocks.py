@@ -36,7 +36,8 @@ from batchembed.similarity.vectors import Vectors
 class Grid:
     """How the work is cut, and multiplied; no choice changes the result.
 
-    `budget` is in bytes of tiles; `product` None means the fastest at hand.
+    `budget` is in bytes of tiles; `product` None means the fastest at hand; what is done is kept
+    every `keep_seconds`.
     """
 
     tile: int = 2048
@@ -45,6 +46,7 @@ class Grid:
     hits: int = 1 << 20
     threads: int = field(default_factory=cores)
     product: Product | None = None
+    keep_seconds: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,13 @@ from batchembed.similarity import output
 from batchembed.similarity.blocks import Grid, Side
 from batchembed.similarity.choosing import alone, fastest
 from batchembed.similarity.dense import DenseScores
+from batchembed.similarity.grown import Earlier, Place
+from batchembed.similarity.kept import Kept
 from batchembed.similarity.neighbors import join
-from batchembed.similarity.pairs import PairSearch
+from batchembed.similarity.pairs import KnownPairs, PairSearch
 from batchembed.similarity.products import Float32, Product
 from batchembed.similarity.settings import (
+    METADATA_KEY,
     Compared,
     LeftOut,
     Progress,
@@ -42,26 +46,37 @@ def compare(
     write: Any,
     progress: Progress | None = None,
     grid: Grid = DEFAULT_GRID,
+    keep: Path | None = None,
+    known: Path | None = None,
 ) -> Compared:
     """Write the scores of `left` against `right`, or against itself, as an Arrow IPC file.
 
     `write` is a binary file, or whatever else `pa.ipc.new_file` takes. `progress` is told
-    (scores done, scores in all). Equal vectors and settings give equal bytes, whatever the
+    (scores done, scores in all). What is done is kept from time to time in the folder `keep`, so
+    that the same comparison goes on there after it was killed; the caller removes it once the
+    file is safe. `known` is the file of an earlier comparison, which may not be there: where it
+    answers the same question about rows that are the first ones now, only the others are
+    compared. Equal vectors and settings give equal bytes, whatever the
     grid and the number of threads. Raises JobError for what makes no sense and DamagedError
     for a vector that is NaN or infinite, before anything is written.
     """
     started = time.monotonic()
     settings.check()
     check_sides(left, right, settings)
-    mine = left, survey(left)
-    theirs = None if right is None else (right, survey(right))
-    work = _Work(mine, theirs, settings, grid, progress)
+    asked = described(left, right, settings)
+    earlier = None if settings.dense else Earlier.found(known, asked)
+    mine = left, survey(left, earlier.at("left") if earlier else 0)
+    theirs = (
+        None if right is None else (right, survey(right, earlier.at("right") if earlier else 0))
+    )
+    if earlier and not earlier.holds(mine, theirs):
+        earlier = None
+    work = _Work(mine, theirs, settings, grid, progress, earlier=earlier)
     work.check_range()
     product = grid.product or work.product()
-    work = replace(work, grid=replace(grid, product=product))
-    about = output.metadata(
-        described(left, right, settings), mine[1], None if theirs is None else theirs[1]
-    )
+    about = output.metadata(asked, mine[1], None if theirs is None else theirs[1])
+    kept = None if keep is None or settings.dense else work.kept(keep, about, product)
+    work = replace(work, grid=replace(grid, product=product), keep=kept)
     with alone(product):
         schema, batches = work.batches(about)
         written = _Counted(batches)
@@ -76,6 +91,8 @@ class _Work:
     settings: SimilaritySettings
     grid: Grid
     progress: Progress | None
+    earlier: Earlier | None = None
+    keep: Kept | None = None
 
     @property
     def other(self) -> Surveyed:
@@ -106,6 +123,14 @@ class _Work:
         scores = self.left[1].kept.size * self.other[1].kept.size
         return fastest(self.left[0].dimensions, scores)
 
+    def kept(self, folder: Path, about: dict[bytes, bytes], product: Product) -> Kept:
+        """Return what was kept of this very comparison; it is cut as it was cut then."""
+        cut = {"tile": self.grid.tile, "budget": self.grid.budget, "product": product.name}
+        known = self.earlier and {"rows": dict(self.earlier.rows)}
+        about_all = about[METADATA_KEY].decode()
+        told = {"comparison": about_all, "cut": cut, "known": known}
+        return Kept(folder, told, seconds=self.grid.keep_seconds)
+
     def batches(self, about: dict[bytes, bytes]) -> Batches:
         """Return the schema, and the record batches as they are made."""
         if self.settings.dense:
@@ -130,14 +155,30 @@ class _Work:
     def _neighbors(self, k: int, about: dict[bytes, bytes]) -> Batches:
         schema = output.neighbors_schema(self.left[0].ids.type, self.other[0].ids.type, about)
         joined = join(
-            self.left, self.right, k, cosine=self.cosine, grid=self.grid, progress=self.progress
+            self.left,
+            self.right,
+            k,
+            cosine=self.cosine,
+            grid=self.grid,
+            progress=self.progress,
+            kept=self.keep,
+            earlier=self.earlier,
         )
         return schema, output.neighbors_batches(schema, joined, self.left, self.other)
 
     def _pairs(self, min_score: float, about: dict[bytes, bytes]) -> Batches:
-        left, right = self._side(self.left), self.right and self._side(self.right)
+        mine = self._place(self.left)
+        theirs = mine if self.right is None else self._place(self.right)
         schema = output.pairs_schema(self.left[0].ids.type, self.other[0].ids.type, about)
-        search = PairSearch(left, right, min_score, grid=self.grid, progress=self.progress)
+        search = PairSearch(
+            mine.side,
+            None if self.right is None else theirs.side,
+            min_score,
+            grid=self.grid,
+            progress=self.progress,
+            kept=self.keep,
+            known=None if self.earlier is None else _known(self.earlier, mine, theirs),
+        )
         return schema, output.pairs_batches(schema, search.run(), self.left[0], self.other[0])
 
     def _dense(self, about: dict[bytes, bytes]) -> Batches:
@@ -152,9 +193,16 @@ class _Work:
         )
         return schema, scores.batches(schema)
 
-    def _side(self, of: Surveyed) -> Side:
+    def _place(self, of: Surveyed) -> Place:
         vectors, found = of
-        return Side(vectors, found.kept, found.squares, unit=self.cosine, grid=self.grid)
+        side = Side(vectors, found.kept, found.squares, unit=self.cosine, grid=self.grid)
+        return Place(vectors, found.kept, side)
+
+
+def _known(earlier: Earlier, left: Place, right: Place) -> KnownPairs:
+    rows = left.count(earlier.at("left"))
+    columns = rows if left is right else right.count(earlier.at("right"))
+    return KnownPairs(earlier.pairs(left, right), rows, columns)
 
 
 class _Counted:

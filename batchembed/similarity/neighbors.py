@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from batchembed.errors import JobError
 from batchembed.similarity import kernels
 from batchembed.similarity.blocks import Grid, Side
+from batchembed.similarity.grown import Earlier, Place
+from batchembed.similarity.kept import Kept
 from batchembed.similarity.pools import EMPTY, Keys
 from batchembed.similarity.products import Floats, Positions
-from batchembed.similarity.search import Search
+from batchembed.similarity.search import Known, Search
 from batchembed.similarity.settings import Progress
 from batchembed.similarity.vectors import (
     Groups,
@@ -93,18 +95,30 @@ def join(
     cosine: bool,
     grid: Grid,
     progress: Progress | None,
+    kept: Kept | None = None,
+    earlier: Earlier | None = None,
 ) -> Joined:
     """Return the `k` nearest of every kept row of `left`; `right` None means itself."""
-    groups = group(*left)
     k = min(k, max(1, (right or left)[1].kept.size))
-    mine = _side(left, groups, cosine=cosine, grid=grid)
-    if right is None:
-        best = Search(mine, None, k, grid=grid, progress=progress).run()
-        return Joined(k, best, groups, groups, _own(mine, groups))
-    others = group(*right)
-    theirs = _side(right, others, cosine=cosine, grid=grid)
-    best = Search(mine, theirs, k, grid=grid, progress=progress).run()
-    return Joined(k, best, groups, others, None)
+    mine = _place(left, cosine=cosine, grid=grid)
+    theirs = mine if right is None else _place(right, cosine=cosine, grid=grid)
+    other = None if right is None else theirs.side
+    known = _known(earlier, mine, theirs, k) if earlier else None
+    search = Search(mine.side, other, k, grid=grid, progress=progress, kept=kept, known=known)
+    best = search.run()
+    assert mine.groups is not None
+    assert theirs.groups is not None
+    own = _own(mine.side, mine.groups) if right is None else None
+    return Joined(k, best, mine.groups, theirs.groups, own)
+
+
+def _known(earlier: Earlier, mine: Place, theirs: Place, k: int) -> Known | None:
+    """Return what an earlier file says of the first positions."""
+    others = theirs.side.rows.size - (mine is theirs)
+    if min(k, others) < 1:
+        return None
+    best = earlier.neighbors(mine, theirs, min(k, others))
+    return Known(best, len(best) if mine is theirs else theirs.count(earlier.at("right")))
 
 
 def nearest(
@@ -144,11 +158,12 @@ def _check_query(vectors: Vectors, query: NDArray[np.float32]) -> float:
     return length
 
 
-def _side(of: Surveyed, groups: Groups, *, cosine: bool, grid: Grid) -> Side:
+def _place(of: Surveyed, *, cosine: bool, grid: Grid) -> Place:
+    """Return the side on which equal vectors stand once."""
     vectors, found = of
-    return Side(
-        vectors, found.kept[groups.first], found.squares[groups.first], unit=cosine, grid=grid
-    )
+    groups = group(vectors, found)
+    rows, squares = found.kept[groups.first], found.squares[groups.first]
+    return Place(vectors, found.kept, Side(vectors, rows, squares, unit=cosine, grid=grid), groups)
 
 
 def _own(side: Side, groups: Groups) -> Floats:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from batchembed.similarity.neighbors import Joined
 from batchembed.similarity.products import Floats, Positions
+from batchembed.similarity.settings import METADATA_KEY
 from batchembed.similarity.vectors import Survey, Surveyed, Vectors
-from batchembed.version import VERSION
 
-METADATA_KEY = b"batchembed"
 PAIRS_IN_BATCH = 1 << 16
 _NEIGHBORS_IN_BATCH = 1 << 19
 _ID_BYTES = 1 << 28
@@ -28,9 +27,9 @@ def metadata(told: dict[str, Any], left: Survey, right: Survey | None) -> dict[b
     """Return schema metadata: one key whose value is JSON, equal for equal comparisons."""
     sides = {"left": left} if right is None else {"left": left, "right": right}
     told = told | {
+        "vectors": {name: side.digest for name, side in sides.items()},
         "rows": {name: side.kept.size + side.null + side.zero for name, side in sides.items()},
         "left_out": {name: {"null": s.null, "zero": s.zero} for name, s in sides.items()},
-        "batchembed": VERSION,
     }
     return {METADATA_KEY: json.dumps(told, sort_keys=True, ensure_ascii=False).encode()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,28 @@ _LAST = 0xFFFFFFFF
 _MAXIMA, _OF = 128, 16
 
 Keys = NDArray[np.uint64]
+Arrays = dict[str, NDArray[Any]]
+
+
+def kth_scores(keys: Keys, k: int) -> Floats:
+    """Return the k-th best score of each row of sort keys, minus infinity where there are fewer."""
+    if keys.shape[1] < k:
+        return np.full(len(keys), -np.inf, np.float32)
+    last = keys[:, k - 1]
+    return np.where(last == EMPTY, np.float32(-np.inf), from_keys(last)[0])
+
+
+def merged(best: Keys, known: Keys) -> Keys:
+    """Return the best of both, row by row, as wide as `best`; `known` may have fewer rows."""
+    if not known.size:
+        return best
+    rows = len(known)
+    both = np.sort(np.concatenate([best[:rows], known], axis=1), axis=1)
+    both[:, 1:][both[:, 1:] == both[:, :-1]] = EMPTY  # found again
+    both.sort(axis=1)
+    out = best.copy()
+    out[:rows] = both[:, : best.shape[1]]
+    return out
 
 
 class Pool:
@@ -94,9 +117,29 @@ class Pool:
         self._keys[filled] = sort_keys(scores, from_keys(self._keys[filled])[1])
         return np.sort(self._keys, axis=1)[:, : self.k]
 
+    def state(self) -> Arrays:
+        """Return all that the pool holds, packed, for `restore`."""
+        with self._lock:
+            self._tighten(np.flatnonzero(self._counts > self.k))
+            return {
+                "counts": self._counts.astype(np.int32),
+                "floor": self.floor,
+                "last": self._last.astype(np.uint32),
+                "keys": self._keys[self._filled()],
+            }
+
+    def restore(self, state: Arrays) -> None:
+        """Take up what a pool of the same rows held."""
+        self._counts = state["counts"].astype(np.int64)
+        self.floor = state["floor"].copy()
+        self._last = state["last"].astype(np.int64)
+        self._keys[self._filled()] = state["keys"]
+
     def _floor(self, rows: slice | Positions, kth: Floats) -> Floats:
         """Return what a candidate's score exceeds that may be as good as one of `kth`."""
-        least = kth - np.float32(self.relative) * np.abs(kth) - self.band[rows]
+        least = kth - self.band[rows]
+        if self.relative:
+            least -= np.float32(self.relative) * np.abs(kth)
         return floor_of(least, self.relative)
 
     def _filled(self) -> NDArray[np.bool_]:

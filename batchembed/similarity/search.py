@@ -3,32 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from batchembed.similarity import crew, kernels
-from batchembed.similarity.blocks import Grid, Side, Tile, bound_of, one_way_order, symmetric_order
-from batchembed.similarity.pools import EMPTY, Keys, Pool
+from batchembed.similarity.blocks import (
+    Grid,
+    Side,
+    Tile,
+    bound_of,
+    one_way_order,
+    symmetric_order,
+)
+from batchembed.similarity.kept import Arrays, Kept
+from batchembed.similarity.pools import EMPTY, Keys, Pool, kth_scores, merged
 from batchembed.similarity.products import Block, Buffers, FloatBlock
 from batchembed.similarity.settings import Meter, Progress
 
 _ENTRIES = 1 << 22
 _TINY = 2.0**-126
 
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The best of the first positions of the left among the first `right` of the right.
+
+    `best` are their sort keys, shape (positions, k). No block of these two is made again.
+    """
+
+    best: Keys
+    right: int
+
 
 class Search:
     """Finds the `k` nearest on the right for every position on the left.
 
-    `right` None means the left itself, no position being its own neighbour.
+    `right` None means the left itself, no position being its own neighbour. What is done is
+    kept in `kept` from time to time, and found there again.
     """
 
     def __init__(
-        self, left: Side, right: Side | None, k: int, *, grid: Grid, progress: Progress | None
+        self,
+        left: Side,
+        right: Side | None,
+        k: int,
+        *,
+        grid: Grid,
+        progress: Progress | None,
+        kept: Kept | None = None,
+        known: Known | None = None,
     ) -> None:
         self.left, self.right = left, left if right is None else right
         self.symmetric = right is None
         others = self.right.rows.size - self.symmetric
         self.k, self.grid = min(k, others), grid
+        self.kept, self.known = kept, known
+        self.old = (
+            (self._whole(left, len(known.best)), self._whole(self.right, known.right))
+            if (known)
+            else (0, 0)
+        )
         self.meter = Meter(progress, self._total())
         self._product = left.product
         self._buffers = Buffers(np.float32)
@@ -39,23 +76,85 @@ class Search:
         best = np.full((self.left.rows.size, max(0, self.k)), EMPTY, np.uint64)
         if self.k < 1 or not self.left.rows.size:
             return best
-        for panel, pairs in self._order():
-            self._pools |= {number: self._pool(number) for number in panel}
-            crew.each(self._read, pairs, self.grid.threads, self._product.begin)
+        first, done = self._restore(best)
+        for number, (panel, pairs) in enumerate(self._order()):
+            if number < first or (number == first and done):
+                self._skip(pairs, done if number == first else None)
+            if number < first:
+                continue
+            if not self._pools:
+                self._pools = {tile: self._pool(tile) for tile in panel}
+            self._go_through(best, (number, done if number == first else 0), pairs)
             self._settle(panel, best)
         return best
 
+    @staticmethod
+    def _whole(side: Side, rows: int) -> int:
+        """Return how many tiles lie wholly within the first `rows` positions."""
+        return side.tiles if rows >= side.rows.size else rows // side.tile
+
     def _total(self) -> int:
         rows, columns = int(self.left.rows.size), int(self.right.rows.size)
+        known = [
+            min(tiles * side.tile, int(side.rows.size))
+            for tiles, side in zip(self.old, (self.left, self.right), strict=True)
+        ]
         if not self.symmetric:
-            return rows * columns
-        own = sum(self.left.length(number) ** 2 for number in range(self.left.tiles))
-        return (rows * rows + own) // 2
+            return rows * columns - known[0] * known[1]
+        own = sum(self.left.length(n) ** 2 for n in range(self.old[0], self.left.tiles))
+        return (rows * rows - known[0] ** 2 + own) // 2
 
-    def _order(self) -> Iterator[tuple[range, Iterator[tuple[int, int]]]]:
-        if self.symmetric:
-            return iter([(range(self.left.tiles), symmetric_order(self.left))])
-        return one_way_order(self.left, self.right)
+    def _order(self) -> Iterator[tuple[range, Iterator[Pair]]]:
+        """Yield each panel of left tiles with the pairs of tiles that it needs."""
+        panels = (
+            iter([(range(self.left.tiles), symmetric_order(self.left))])
+            if self.symmetric
+            else one_way_order(self.left, self.right)
+        )
+        for panel, pairs in panels:
+            yield panel, (one for one in pairs if not self._is_known(one))
+
+    def _is_known(self, pair: Pair) -> bool:
+        return pair[0] < self.old[0] and pair[1] < self.old[1]
+
+    def _skip(self, pairs: Iterator[Pair], count: int | None) -> None:
+        """Pass over the first `count` pairs of tiles, or all, as they are done."""
+        for number, (i, j) in enumerate(pairs, 1):
+            self.meter.add(self.left.length(i) * self.right.length(j))
+            if number == count:
+                return
+
+    def _go_through(self, best: Keys, at: tuple[int, int], pairs: Iterator[Pair]) -> None:
+        """Read all pairs of a panel, keeping what is done whenever that is due."""
+        number, done = at
+        while True:
+            part = _Part(pairs, self.kept)
+            crew.each(self._read, part, self.grid.threads, self._product.begin)
+            done += part.count
+            if part.ended:
+                return
+            assert self.kept is not None
+            self.kept.snapshot(self._frames(best, (number, done)))
+
+    def _frames(self, best: Keys, at: tuple[int, int]) -> Iterator[Arrays]:
+        settled = min(self._pools) * self.left.tile
+        yield {"at": np.array(at), "best": best[:settled]}
+        for number, pool in self._pools.items():
+            yield {"tile": np.array(number)} | pool.state()
+
+    def _restore(self, best: Keys) -> tuple[int, int]:
+        """Take up what was kept; return the number of the panel and how many pairs are done."""
+        frames = self.kept.snapshot_frames() if self.kept else []
+        if not frames:
+            return 0, 0
+        settled = frames[0]["best"]
+        best[: len(settled)] = settled
+        for frame in frames[1:]:
+            number = int(frame["tile"].item())
+            self._pools[number] = self._pool(number)
+            self._pools[number].restore(frame)
+        number, done = frames[0]["at"].tolist()
+        return number, done
 
     def _pool(self, number: int) -> Pool:
         start = number * self.left.tile
@@ -63,7 +162,7 @@ class Search:
         band = (
             2 * bound * self.left.lengths(number) * (1.0 if self.left.unit else self.right.longest)
         )
-        return Pool(
+        pool = Pool(
             self.k,
             (band + _TINY).astype(np.float32),
             relative=self._product.relative,
@@ -72,8 +171,18 @@ class Search:
                 self.left, self.right, rows + start, columns
             ),
         )
+        known = self._known(number)
+        pool.reach(slice(0, len(known)), kth_scores(known, self.k))
+        return pool
 
-    def _read(self, pair: tuple[int, int]) -> None:
+    def _known(self, number: int) -> Keys:
+        """Return what is known of the first positions of a tile."""
+        if self.known is None:
+            return np.empty((0, 0), np.uint64)
+        start = number * self.left.tile
+        return self.known.best[start : start + self.left.tile]
+
+    def _read(self, pair: Pair) -> None:
         i, j = pair
         a, b = self.left[i], self.right[j]
         own = self.symmetric and i == j
@@ -93,9 +202,7 @@ class Search:
         self._buffers.shaped(*scores.shape)
         return FloatBlock(scores, self._buffers)
 
-    def _gather(
-        self, numbers: tuple[int, int], tiles: tuple[Tile, Tile], start: int, block: Block
-    ) -> None:
+    def _gather(self, numbers: Pair, tiles: tuple[Tile, Tile], start: int, block: Block) -> None:
         """Hand the scores above a row's floor to its pool, and both ways where that holds."""
         (i, j), (a, b) = numbers, tiles
         both = self.symmetric and i != j
@@ -129,4 +236,26 @@ class Search:
             parts = np.split(scores, np.cumsum([len(found) for found in rows])[:-1])
             for number, part in zip(numbers, parts, strict=True):
                 start = number * self.left.tile
-                best[start : start + self.left.length(number)] = self._pools.pop(number).best(part)
+                found = self._pools.pop(number).best(part)
+                best[start : start + self.left.length(number)] = merged(found, self._known(number))
+
+
+class _Part:
+    """As many pairs of tiles as fit until work is to be kept, one at least."""
+
+    def __init__(self, pairs: Iterator[Pair], kept: Kept | None) -> None:
+        self.count, self.ended = 0, False
+        self._pairs, self._kept = pairs, kept
+
+    def __iter__(self) -> Iterator[Pair]:
+        return self
+
+    def __next__(self) -> Pair:
+        if self._kept is not None and self.count and self._kept.due():
+            raise StopIteration
+        one = next(self._pairs, None)
+        if one is None:
+            self.ended = True
+            raise StopIteration
+        self.count += 1
+        return one

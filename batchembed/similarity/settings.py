@@ -9,9 +9,11 @@ from typing import Any
 
 from batchembed.errors import JobError
 from batchembed.similarity.vectors import Vectors
+from batchembed.version import VERSION
 
 Progress = Callable[[int, int], None]
 
+METADATA_KEY = b"batchembed"
 DENSE_BYTES = 10_000_000_000
 METRICS = ("cosine", "dot")
 DTYPES = {"float32": 4, "float16": 2}
@@ -130,7 +132,7 @@ def described(left: Vectors, right: Vectors | None, settings: SimilaritySettings
         told["top_k"] = settings.top_k
     if settings.min_score is not None:
         told["min_score"] = settings.min_score
-    return told
+    return told | {"batchembed": VERSION}
 
 
 class Meter:

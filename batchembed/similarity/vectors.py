@@ -53,13 +53,16 @@ class Vectors(Protocol):
 class Survey:
     """What one pass found: `kept` rows have a vector that is not zero, in ascending order.
 
-    `squares` are their squared lengths in float64, added up in one fixed order.
+    `squares` are their squared lengths in float64, added up in one fixed order. `digest` stands
+    for all vectors in their order, `start` for those of the first rows, where that was asked.
     """
 
     kept: NDArray[np.int64]
     squares: NDArray[np.float64]
     null: int
     zero: int
+    digest: str = ""
+    start: str = ""
 
     @property
     def longest(self) -> float:
@@ -75,17 +78,50 @@ class Survey:
 Surveyed = tuple[Vectors, Survey]
 
 
-def survey(vectors: Vectors) -> Survey:
-    """Read all vectors once. Raises DamagedError at the first that is NaN or infinite."""
+def survey(vectors: Vectors, at: int = 0) -> Survey:
+    """Read all vectors once; `at` rows from the first have a digest of their own.
+
+    Raises DamagedError at the first that is NaN or infinite.
+    """
     kept, squares, null = [np.empty(0, np.int64)], [np.empty(0)], 0
+    digests = _Digests(at)
     for start, block, valid in blocks(vectors):
         found = squares_of(vectors, start, block, valid)
+        digests.add(start, block if valid.all() else np.where(valid[:, None], block, 0), valid)
         null += int((~valid).sum())
         there = np.flatnonzero(found)
         kept.append(there + start)
         squares.append(found[there])
     rows = np.concatenate(kept)
-    return Survey(rows, np.concatenate(squares), null, vectors.rows - null - rows.size)
+    zero = vectors.rows - null - rows.size
+    told = digests.told(), digests.at_start
+    return Survey(rows, np.concatenate(squares), null, zero, *told)
+
+
+class _Digests:
+    """SHA-256 of vectors, and of which are there, as they come; once more after `at` rows."""
+
+    def __init__(self, at: int) -> None:
+        self._vectors, self._there = hashlib.sha256(), hashlib.sha256()
+        self._at, self.at_start = at, ""
+
+    def add(self, start: int, block: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        """Take in the rows from `start` on."""
+        cut = min(max(self._at - start, 0), len(block))
+        self._update(block[:cut], valid[:cut])
+        if 0 < cut == self._at - start:
+            self.at_start = self.told()
+        self._update(block[cut:], valid[cut:])
+
+    def told(self) -> str:
+        """Return the digest of all rows so far."""
+        both = self._vectors.digest() + self._there.digest()
+        return hashlib.sha256(both).hexdigest()
+
+    def _update(self, block: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        if len(block):
+            self._vectors.update(np.ascontiguousarray(block, np.float32).data)
+            self._there.update(np.ascontiguousarray(valid).data)
 
 
 def squares_of(

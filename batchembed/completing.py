@@ -32,7 +32,7 @@ from batchembed.preparing import Run, identity, over_tolerance
 from batchembed.prices import Price
 from batchembed.similarity import SimilaritySettings, compare
 from batchembed.spec import Spec
-from batchembed.store import NEXT, Store
+from batchembed.store import COMPARING, NEXT, Store
 from batchembed.survey import REASONS, Survey
 from batchembed.version import VERSION
 
@@ -158,7 +158,7 @@ def compare_as_asked(run: Run, draft: Manifest, folder: Path) -> Manifest:
     wanted = run.job.similarity
     if wanted is None:
         return draft
-    run.monitor.phase("comparing", None, "blocks")
+    run.monitor.phase("comparing", None, "scores")
     column = wanted.column
     left = RunVectors(folder, draft, name=run.store.root.name, column=column)
     right = RunVectors(Path(wanted.against), column=column) if wanted.against else None
@@ -167,7 +167,15 @@ def compare_as_asked(run: Run, draft: Manifest, folder: Path) -> Manifest:
     )
     name = f"{SIMILARITY}/{settings.kind}.arrow"
     with run.store.create(f"{NEXT}/{name}") as writer:
-        compared = compare(left, right, settings, write=writer)
+        compared = compare(
+            left,
+            right,
+            settings,
+            write=writer,
+            progress=run.monitor.reach,
+            keep=run.store.path(COMPARING),
+            known=run.store.path(name),
+        )
         writer.commit()
     note = FileNote(name, compared.left_rows, writer.size, writer.sha256)
     return replace(draft, similarity=(note,), compared=_wanted(run.job))
@@ -199,6 +207,7 @@ def refuse_rejects(
 
 def complete(run: Run, manifest: Manifest) -> Summary:
     """Return what a complete run came to."""
+    run.store.delete(COMPARING)
     summary = run.summary
     summary.path = str(run.store.root)
     summary.parts = len(manifest.parts)

@@ -100,7 +100,8 @@ class Monitor:
         self._clock = clock or SystemClock()
         self._began = self._line_at = self._kept_at = self._drawn_at = self._clock.monotonic()
         self._embedding_since = 0.0
-        self._phase = "starting"
+        self._phase, self._phase_at = "starting", self._began
+        self._reached = (0, 0)
         self._why = ""
         self._bar: _Bar | None = None
 
@@ -108,7 +109,8 @@ class Monitor:
         """Say that a part of the run begins; `total` counts what `advance` will tell."""
         self._close_bar()
         self._phase, self._why = name, ""
-        now = self._clock.monotonic()
+        now = self._phase_at = self._clock.monotonic()
+        self._reached = (0, 0)
         self.history.end(now)
         if name == "embedding":
             self._embedding_since = now
@@ -137,6 +139,7 @@ class Monitor:
 
     def reach(self, done: int, total: int) -> None:
         """Say how many of a total are done."""
+        self._reached = done, total
         if self._bar is not None:
             self._bar.total = total
             self._bar.update(done - self._bar.n)
@@ -190,7 +193,7 @@ class Monitor:
     def line(self) -> str:
         """Return where the run stands, in one plain line."""
         s = self.summary
-        words = f"{self._phase}"
+        words = f"{self._phase}" + self._reached_words()
         if s.to_send:
             spent = max(1e-9, self._clock.monotonic() - self._embedding_since)
             rate = s.sent / spent
@@ -203,6 +206,13 @@ class Monitor:
         if s.failures:
             words += ", " + ", ".join(f"{n} {kind}" for kind, n in sorted(s.failures.items()))
         return words + (f"; {self._why}" if self._why else "")
+
+    def _reached_words(self) -> str:
+        done, total = self._reached
+        if not done:
+            return ""
+        spent = self._clock.monotonic() - self._phase_at
+        return f" {100 * done / total:.0f} %, {spent / done * (total - done):.0f} s left"
 
     def close(self, state: str, exit_code: int) -> Summary:
         """End the run and return what it came to."""

@@ -21,6 +21,7 @@ TEMPORARY = ".tmp-"
 CHECKPOINT = "checkpoint"
 SCRATCH = f"{CHECKPOINT}/scratch"
 NEXT = f"{CHECKPOINT}/next"
+COMPARING = f"{CHECKPOINT}/comparing"
 HASH_ASIDE = 1 << 18
 SYNC_DATA = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 

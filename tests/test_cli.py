@@ -19,7 +19,10 @@ import batchembed.run  # noqa: F401 - so that it can be replaced
 from batchembed.cli import main
 from batchembed.errors import UsageError
 
-COMMANDS = ("init", "run", "embed", "plan", "status", "verify", "similarity", "search", "providers")
+COMMANDS = (
+    *("init", "run", "embed", "plan", "status", "verify", "similarity", "rethreshold", "search"),
+    "providers",
+)
 COLOUR = "\x1b["
 SLOW = {"polars", "pyarrow", "numpy", "aiohttp", "pydantic", "tqdm", "tokenizers", "orjson"}
 GIVEN = texts(30)

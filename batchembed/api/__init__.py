@@ -1,7 +1,7 @@
 """What can be asked: a first job, plan, status, verify, similarity, search."""
 
 from batchembed.api.beginning import Found, begin, look_at
-from batchembed.api.comparing import Glance, Hit, glance, search, similarity
+from batchembed.api.comparing import Glance, Hit, glance, rethreshold, search, similarity
 from batchembed.api.looking import status
 from batchembed.api.planning import plan
 from batchembed.api.verifying import verify
@@ -14,6 +14,7 @@ __all__ = [
     "glance",
     "look_at",
     "plan",
+    "rethreshold",
     "search",
     "similarity",
     "status",

@@ -16,11 +16,14 @@ from batchembed.exchange import Role
 from batchembed.job import load
 from batchembed.monitor import Monitor
 from batchembed.parts import Manifest, RunVectors, read_manifest
-from batchembed.similarity import Compared, SimilaritySettings, compare, nearest
+from batchembed.similarity import Compared, SimilaritySettings, compare, estimate, nearest
+from batchembed.similarity import rethreshold as stored_above
 from batchembed.spec import unsendable
 from batchembed.store import Store, Writer
 
 GLANCE_ROWS = 100_000
+_WORTH_TELLING = 5.0
+_MINUTE = 60
 MATCHING: dict[str, Role] = {"symmetric": "symmetric", "query": "document"}
 """The role to ask in, by the role of the run; "query" for documents and for mixed runs."""
 
@@ -36,19 +39,42 @@ def similarity(
 ) -> Compared:
     """Compare a run with itself, or with another, into an Arrow file that appears when complete.
 
-    `column` names the vectors of both, where a run has several columns of them.
+    `column` names the vectors of both, where a run has several columns of them. Where `out` is
+    the answer to the same question of fewer rows, only what is new is compared. What is done is
+    kept beside it, so that the same call goes on after it was killed.
     """
     mine = RunVectors(Path(left), column=column)
     theirs = None if right is None else RunVectors(Path(right), column=column)
     if theirs is not None:
         check_same_space(mine.manifest, theirs.manifest)
     monitor = monitor or Monitor("quiet")
+    out = Path(out)
+    settings.check()
+    expected = estimate(mine.rows, theirs.rows if theirs else None, mine.dimensions, settings)
+    if expected.seconds > _WORTH_TELLING:
+        monitor.say(f"comparing takes about {_duration(expected.seconds)}, unless much is known")
     monitor.phase("comparing", None, "scores")
-    with _writer(Path(out)) as writer:
-        compared = compare(mine, theirs, settings, write=writer, progress=monitor.reach)
+    keep = out.with_name(f"{out.name}.unfinished")
+    with _writer(out) as writer:
+        compared = compare(
+            mine, theirs, settings, write=writer, progress=monitor.reach, keep=keep, known=out
+        )
         writer.commit()
+    Store(keep.parent).delete(keep.name)
     monitor.close("compared", 0)
     return compared
+
+
+def rethreshold(path: Path | str, min_score: float, out: Path | str) -> int:
+    """Write the pairs of a stored file that score at least `min_score`; return how many."""
+    with _writer(Path(out)) as writer:
+        count = stored_above(Path(path), min_score, write=writer)
+        writer.commit()
+    return count
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 2 * _MINUTE else f"{seconds / _MINUTE:.0f} min"
 
 
 def _writer(out: Path) -> Writer:

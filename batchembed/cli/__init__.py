@@ -18,6 +18,7 @@ COMMANDS = (
     running.status,
     looking.verify,
     looking.similarity,
+    looking.rethreshold,
     looking.search,
     looking.providers,
 )

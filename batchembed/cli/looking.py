@@ -56,6 +56,9 @@ def similarity(
 ) -> None:
     """Score the pairs within LEFT, or of LEFT (queries) against RIGHT (documents).
 
+    The same command goes on after it was killed; where FILE holds the answer of fewer rows, it
+    compares only what is new.
+
     \b
     Example: batchembed similarity runs/queries runs/documents --top-k 10 --out nearest.arrow
     """
@@ -68,6 +71,24 @@ def similarity(
         left, right, out, settings, column=column, monitor=monitor_for(quiet=as_json)
     )
     answer(found, compared_words(found, out), as_json=as_json)
+
+
+@click.command()
+@click.argument("pairs", metavar="PAIRS", type=click.Path(path_type=Path))
+@click.option("--min-score", type=float, metavar="S", required=True, help="The higher score.")
+@click.option("--out", metavar="FILE", required=True, type=click.Path(path_type=Path))
+@as_json
+@leaves
+def rethreshold(pairs: Path, min_score: float, out: Path, as_json: bool) -> None:
+    """Write the pairs of PAIRS that score at least S, without comparing anything again.
+
+    \b
+    Example: batchembed rethreshold pairs.arrow --min-score 0.95 --out near.arrow
+    """
+    from batchembed import api
+
+    count = api.rethreshold(pairs, min_score, out)
+    answer({"pairs": count, "out": str(out)}, f"{count:,} pairs in {out}", as_json=as_json)
 
 
 @click.command()

@@ -179,7 +179,8 @@ class About:
     """What a server said of itself, on top of what was known: `limits`, also larger ones.
 
     `model` and `version` are "" where it did not say; `notes` are lines for people; `end` is why
-    a run could not have what the job asks for.
+    a run could not have what the job asks for. `images`: whether it takes such (None: it did not
+    say); `tokenizer` is the file of the model's own one, where it was asked for.
     """
 
     limits: Limits
@@ -187,6 +188,8 @@ class About:
     version: str = ""
     notes: tuple[str, ...] = ()
     end: Fatal | None = None
+    images: bool | None = None
+    tokenizer: bytes = b""
 
 
 Outcome: TypeAlias = Response | Throttled | Unavailable | TooLarge | Refused | Malformed | Fatal

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,6 +30,9 @@ class Plan:
     `limits.max_rejects` allows: with any, a run sends nothing. `disk` is in bytes, None
     while the dimension is unknown. `cost` is (low, likely, high) like the tokens, of what is to
     be sent, None while no price is known; `paid_cost` is what the directory has cost before.
+    Where the server was asked about itself, `context` is how many tokens of a text its model
+    reads, and `exact` says that tokens were counted by its own tokenizer; `too_long` counts the
+    texts of more.
     """
 
     rows: int = 0
@@ -53,20 +56,39 @@ class Plan:
     disk_free: int = 0
     provider: str = ""
     model: str = ""
+    exact: bool = False
+    context: int | None = None
+    too_long: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
-def count(plan: Plan, missing: Missing, requests: Requests) -> None:
-    """Fill in what is to be sent: texts, requests, tokens, the longest text in characters."""
+def count(
+    plan: Plan,
+    missing: Missing,
+    requests: Requests,
+    counts: Callable[[Request], Sequence[int]] | None = None,
+) -> None:
+    """Fill in what is to be sent: texts, requests, tokens, the longest text in characters.
+
+    `counts` returns the tokens of each text of a request; without it they are estimated.
+    """
     plan.distinct, plan.paid, plan.to_send = missing.distinct, missing.paid, missing.to_send
     plan.duplicates = missing.sendable - missing.distinct
     likely = 0
     if missing.to_send:
         for some in requests.upcoming():
             plan.requests += len(some)
-            likely += sum(request.tokens for request in some)
+            if counts is not None:
+                tokens = [number for request in some for number in counts(request)]
+                likely += sum(tokens)
+                plan.too_long += sum(number > (plan.context or number) for number in tokens)
+            else:
+                likely += sum(request.tokens for request in some)
             longest = max((len(text) for r in some for text in r.texts), default=0)
             plan.longest = max(plan.longest, longest)
-    plan.tokens = (round(TOKENS_LOW * likely), likely, round(TOKENS_HIGH * likely))
+    plan.exact = counts is not None
+    low, high = (1.0, 1.0) if plan.exact else (TOKENS_LOW, TOKENS_HIGH)
+    plan.tokens = (round(low * likely), likely, round(high * likely))
 
 
 def time_under(plan: Plan, limits: Limits) -> None:

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from batchembed import corpus, costing, directory, providers
+from batchembed.clock import SystemClock
 from batchembed.engines import local
+from batchembed.exchange import Request
 from batchembed.job import Job
 from batchembed.ledger import Bill
 from batchembed.monitor import Monitor
 from batchembed.packing import Packer
 from batchembed.parts import read_manifest, read_voucher
 from batchembed.plan import Plan, count, space, time_under
-from batchembed.preparing import check_columns, checked_spec, identity, reading
+from batchembed.preparing import check_columns, checked_spec, identity, provider_key, reading
+from batchembed.providers.tokenizing import TokenCounter
 from batchembed.spec import Keyer, Spec
 from batchembed.store import Store, free_bytes
 from batchembed.survey import CorpusFeed, Survey
 
 
-def plan(job: Job, monitor: Monitor | None = None) -> Plan:
+def plan(
+    job: Job,
+    monitor: Monitor | None = None,
+    *,
+    ask: bool = False,
+    environ: Mapping[str, str] | None = None,
+) -> Plan:
     """Return what a run of `job` would send and take. Sends nothing and writes nothing.
 
-    Raises SpecChangedError where a run would: for a directory with vectors of another spec.
+    With `ask` the server is asked about itself, which costs nothing: whether its model embeds, how
+    long a text may be, and its tokenizer, by which tokens are then counted. Raises SpecChangedError
+    where a run would: for a directory with vectors of another spec.
     """
     monitor = monitor or Monitor("quiet")
     spec = checked_spec(job)
@@ -30,6 +43,7 @@ def plan(job: Job, monitor: Monitor | None = None) -> Plan:
     manifest = read_manifest(store) or read_voucher(store)
     directory.check_spec(store, identity(job, spec), manifest)
     found = Plan(provider=spec.provider, model=spec.name, disk_free=free_bytes(store.root))
+    counts = _asked(found, job, spec, environ or os.environ) if ask else None
     with tempfile.TemporaryDirectory(prefix="batchembed-") as folder:
         scratch = Path(folder)
         rows = corpus.scan(job.corpus, scratch=scratch)
@@ -43,7 +57,7 @@ def plan(job: Job, monitor: Monitor | None = None) -> Plan:
         missing = ledger.missing(survey.keys(), scratch=scratch)
         limits = local.limits(job, spec)
         feed = CorpusFeed(rows, survey, missing, reading(job), Packer(limits))
-        count(found, missing, feed)
+        count(found, missing, feed, counts)
     time_under(found, limits)
     info = providers.info(spec.provider)
     usual = info.dimensions if spec.name == info.model else None
@@ -52,6 +66,20 @@ def plan(job: Job, monitor: Monitor | None = None) -> Plan:
     _cost(found, job, spec, ledger.bill)
     monitor.close("planned", 0)
     return found
+
+
+def _asked(
+    found: Plan, job: Job, spec: Spec, environ: Mapping[str, str]
+) -> Callable[[Request], Sequence[int]] | None:
+    """Fill in what the server says of itself; return what counts tokens, if it gave a tokenizer."""
+    about = local.ask(job, spec, key=provider_key(job, spec, environ), clock=SystemClock())
+    local.check_about(job, about)
+    found.context, found.notes = about.limits.tokens_per_text, list(about.notes)
+    try:
+        return TokenCounter(about.tokenizer).counts
+    except ValueError:
+        found.notes.append("the server gives no tokenizer: tokens are estimated")
+        return None
 
 
 def _cost(found: Plan, job: Job, spec: Spec, bill: Bill) -> None:

@@ -89,11 +89,14 @@ def embed(corpus: tuple[str, ...], out: str, **told: Any) -> None:
 @click.command()
 @click.argument("corpus", nargs=-1, required=True, metavar="JOB.toml | CORPUS...")
 @click.option("--out", metavar="RUN", help="The run directory, to see what is paid for there.")
+@click.option("--ask", is_flag=True, help="Ask the server about itself: free, but with the key.")
 @corpus_options
 @as_json
 @leaves
-def plan(corpus: tuple[str, ...], out: str | None, as_json: bool, **told: Any) -> None:
-    """Say what a run would send and take. Sends nothing.
+def plan(
+    corpus: tuple[str, ...], out: str | None, as_json: bool, *, ask: bool, **told: Any
+) -> None:
+    """Say what a run would send and take. Sends nothing of the corpus.
 
     \b
     Example: batchembed plan jobs/quickstart.toml
@@ -106,7 +109,7 @@ def plan(corpus: tuple[str, ...], out: str | None, as_json: bool, **told: Any) -
         job = load(corpus[0], overrides=told["overrides"], out=out)
     else:
         job = job_of(corpus, out or "runs/plan", told)
-    found = api.plan(job, monitor_for(quiet=as_json))
+    found = api.plan(job, monitor_for(quiet=as_json), ask=ask)
     answer(found, plan_words(found), as_json=as_json)
 
 

@@ -124,8 +124,7 @@ async def _ask_about(job: Job, provider: Provider, feed: Feed, monitor: Monitor)
     about = await provider.about()
     for note in about.notes:
         monitor.say(f"note: {note}")
-    if about.end is not None:
-        raise ActionNeededError(about.end.reason, hint=about.end.hint)
+    check_about(job, about)
     monitor.summary.server = " ".join(filter(None, (about.model, about.version)))
     bounds = _within(job, about.limits)
     feed.fit(bounds)
@@ -159,6 +158,31 @@ class Timed:
     async def close(self) -> None:
         """Close the provider."""
         await self.provider.close()
+
+
+def check_about(job: Job, about: About) -> None:
+    """Raise ActionNeededError when a server says that it cannot do what the job asks for."""
+    if about.end is not None:
+        raise ActionNeededError(about.end.reason, hint=about.end.hint)
+    if about.images is False and job.table.image is not None:
+        raise ActionNeededError(
+            f"the server says that `{job.model.name}` takes no images",
+            hint="leave `corpus.image` out, or name a model that is multimodal",
+        )
+
+
+def ask(job: Job, spec: Spec, *, key: str | None, clock: Clock) -> About:
+    """Return what the server says of itself, its model's tokenizer included."""
+    access = replace(_access(job, limits(job, spec)), tokenizer=True)
+
+    async def asked() -> About:
+        provider = providers.open_provider(spec, access, key=key, clock=clock)
+        try:
+            return await provider.about()
+        finally:
+            await provider.close()
+
+    return asyncio.run(asked())
 
 
 @dataclass(frozen=True, slots=True)

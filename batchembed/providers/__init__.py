@@ -76,7 +76,12 @@ def _dialect(spec: Spec, access: Access) -> Dialect:
         from batchembed.providers.aleph_alpha.dialect import AlephAlpha
 
         return AlephAlpha(
-            spec, limits(spec), nice=access.nice, hosting=access.hosting, tags=access.tags
+            spec,
+            limits(spec),
+            nice=access.nice,
+            hosting=access.hosting,
+            tags=access.tags,
+            tokenizer=access.tokenizer,
         )
     from batchembed.providers.openai import OpenAI
 

@@ -14,7 +14,8 @@ class Access:
     """How to reach a provider. It changes no vector and holds no secret.
 
     `timeout` is in seconds and ends a whole attempt; `concurrency` sizes the connection pool;
-    `nice`, `hosting` and `tags` are Aleph Alpha's; `device` is for sentence-transformers.
+    `tokenizer`: ask for the model's own one as well; `nice`, `hosting` and `tags` are Aleph
+    Alpha's; `device` is for sentence-transformers.
     """
 
     base_url: str | None = None
@@ -24,6 +25,7 @@ class Access:
     timeout: float = 300.0
     allow_insecure_http: bool = False
     concurrency: int = 16
+    tokenizer: bool = False
     device: str = "auto"
 
 

@@ -85,9 +85,16 @@ def plan_words(plan: Plan) -> str:
     lines += [
         row("paid for", f"{p.paid:,}"),
         row("to send", f"{counted(p.to_send, 'text')} in {counted(p.requests, 'request')}"),
-        row("tokens", f"about {likely:,} ({low:,} to {high:,}), estimated from bytes"),
+        row("tokens", f"{likely:,}, counted by the model's own tokenizer")
+        if p.exact
+        else row("tokens", f"about {likely:,} ({low:,} to {high:,}), estimated from bytes"),
         row("longest", f"{p.longest:,} characters"),
     ]
+    if p.context is not None:
+        told = f"{p.context:,} tokens a text"
+        too_long = f"; {counted(p.too_long, 'text')} too long for that" if p.too_long else ""
+        lines.append(row("context", told + too_long))
+    lines += [row("note", note) for note in p.notes]
     if p.seconds is not None:
         lines.append(row("time", f"at least {span(p.seconds)}, bound by {p.bound_by}"))
     else:

@@ -54,7 +54,10 @@ class Server:
         clock: Callable[[], float] = time.monotonic,
         port: int = 0,
         tls: ssl.SSLContext | None = None,
+        about: dict[str, bytes] | None = None,
     ) -> None:
+        self.about = about or {}  # by path: what it says of itself
+        self.inquiries: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.script, self.dimensions, self.key = script, dimensions, key
         self.model_version, self.delay, self.refuse_all = model_version, delay, refuse_all
         self.requests_per_minute, self.window = requests_per_minute, window
@@ -90,6 +93,8 @@ class Server:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        if request.method == "GET":
+            return self._about(request)
         asked = wire.read(request.path, body)
         self.last = {
             "method": request.method,
@@ -113,6 +118,12 @@ class Server:
             return await self._answer(request, asked, fault)
         finally:
             self.bill.now_open -= 1
+
+    def _about(self, request: web.Request) -> web.Response:
+        """Answer what the server is asked about itself: no text, so nothing on the bill."""
+        self.inquiries.append((request.path, dict(request.query), dict(request.headers)))
+        told = self.about.get(request.path.removeprefix("/v1").lstrip("/"))
+        return web.Response(body=told or b"{}", status=200 if told else 404)
 
     def _fault(self, seen: Seen) -> Fault | None:
         if callable(self.script):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from batchembed.exchange import Call, Fatal, Limits, Outcome, Request
+from batchembed.exchange import About, Call, Fatal, Inquiry, Limits, Outcome, Request
 from batchembed.providers import parsing
-from batchembed.providers.aleph_alpha import layers
+from batchembed.providers.aleph_alpha import about, layers
 from batchembed.providers.aleph_alpha.endpoints import (
     BATCH,
     COMPATIBLE,
@@ -40,6 +40,7 @@ class AlephAlpha:
     nice: bool = False
     hosting: str | None = None
     tags: tuple[str, ...] = ()
+    tokenizer: bool = False
 
     @property
     def _own(self) -> Endpoint:
@@ -70,6 +71,22 @@ class AlephAlpha:
                 f"two of `layers` are the same layer of `{self.spec.name}`: {error}",
                 hint="leave one of them out of `layers` under [model]",
             )
+
+    def inquiries(self) -> Sequence[Inquiry]:
+        """Return what to ask before a run: the models' settings and, if wished, the tokenizer."""
+        return [about.SETTINGS, *([about.tokenizer(self.spec)] if self.tokenizer else [])]
+
+    def learn(
+        self,
+        known: About,
+        inquiry: Inquiry,
+        *,
+        status: int,
+        headers: Mapping[str, str],  # noqa: ARG002 - the answers have no use for them
+        body: bytes,
+    ) -> About:
+        """Return what is known with this answer; ValueError for one that is no JSON."""
+        return about.learn(known, inquiry, self.spec, status=status, body=body)
 
     def _asked(self, request: Request) -> dict[str, Any]:
         spec, own = self.spec, self._own

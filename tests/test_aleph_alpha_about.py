@@ -63,7 +63,7 @@ def test_an_answer_that_says_nothing_of_use_changes_nothing(answer, status):
 
 def test_an_answer_that_is_no_json_is_a_value_error():
     """The transport passes over it."""
-    with pytest.raises(ValueError, match="JSON|unexpected"):
+    with pytest.raises(ValueError, match="unexpected"):
         learnt(b"<html>")
 
 

@@ -175,6 +175,20 @@ def test_a_job_compares_the_column_it_names(layered):
     assert len(job.sent()) == paid
 
 
+def test_a_search_needs_the_instruction_of_the_other_role(place, server):
+    """Queries are searched by documents; nothing is sent under an instruction that nobody gave."""
+    told = {"provider": "aleph-alpha", "model__representation": "query"}
+    job = place(GIVEN, server=server, model__instruction={"query": "find"}, **told)
+    job.run()
+    assert "`document`" in job.run("search", "run", "words", code=2).err
+    assert len(job.sent()) == len(GIVEN)
+    both = {"query": "find", "document": ""}
+    job.set(model__instruction=both, model__representation="query", output__path="both")
+    job.run()
+    near = job.run("search", "both", GIVEN[3], "--json").json
+    assert len(near) == 5
+
+
 def test_a_kept_column_may_not_have_the_name_of_one_of_vectors(layered):
     """Found out before anything is paid, though the layer's number is not known yet."""
     job = layered()

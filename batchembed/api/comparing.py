@@ -116,6 +116,12 @@ def search(
     run = RunVectors(Path(path), column=column)
     job = load(Path(path) / "job.toml")
     role: Role = MATCHING.get(run.role, "query")
+    instructions = dict(job.spec().instructions)
+    if instructions and role not in instructions:
+        raise UsageError(
+            f"there is no instruction for `{role}`, the role in which this run is searched",
+            hint=f'run the job with one: instruction = {{ {role} = "…" }} beside those it has',
+        )
     vectors = embed_texts(job, [Asked(text, role)], environ)
     if vectors[0] is None:
         raise ActionNeededError(f"`{text}` could not be embedded", hint="try other words")

@@ -1,5 +1,6 @@
 """Aleph Alpha's endpoints: which one is chosen, what each refuses, how /embed is read."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import orjson
 import pytest
 
 from batchembed.errors import JobError
-from batchembed.exchange import Fatal, Malformed, Request, Response
+from batchembed.exchange import Control, Fatal, Malformed, Request, Response
+from batchembed.prompts import Image, Text, TokenControl, Tokens
 from batchembed.providers import check, defaults, limits
 from batchembed.providers.aleph_alpha.dialect import AlephAlpha
 from batchembed.spec import Spec
@@ -228,3 +230,49 @@ def test_what_the_real_server_answered_is_read(recorded):
     assert found.tokens == recorded["body"]["num_tokens_prompt_total"]
     assert found.model_version == recorded["body"]["model_version"]
     assert list(found.outputs) == recorded.get("outputs", [])
+
+
+CAPTURED = json.loads((WIRE.parent / "aleph_alpha_captured.json").read_text("utf-8"))
+
+
+def asked_for(path, body):
+    """The spec and the request of which a captured body must come, read back from it."""
+    told = {
+        "normalize": body.get("normalize", True),
+        "dimensions": body.get("compress_to_size"),
+        "contextual_control_threshold": body.get("contextual_control_threshold"),
+        "control_log_additive": body.get("control_log_additive", True),
+        "instruction": body.get("instruction"),
+        "layers": tuple(body.get("layers", ())),
+        "pooling": tuple(body.get("pooling", ())),
+    }
+    mine = defaults(Spec("aleph-alpha", body["model"], endpoint=path.strip("/"), **told))
+    if path == "/embeddings":
+        prompts = [(Tokens(tuple(ids)),) for ids in body["input"]]
+    else:
+        given = body.get("prompts") or [body.get("prompt") or body["input"]]
+        prompts = [tuple(map(piece, items)) for items in given]
+    keys = np.zeros((len(prompts), 16), np.uint8)
+    role = body.get("representation", "symmetric")
+    return mine, Request(keys, ("",) * len(prompts), role, prompts=tuple(prompts))
+
+
+def piece(item):
+    if item["type"] == "text":
+        spans = [Control(c["start"], c["length"], float(c["factor"])) for c in item["controls"]]
+        return Text(item["data"], tuple(spans))
+    if item["type"] == "image":
+        return Image(base64.b64decode(item["data"]))
+    spans = [TokenControl(c["index"], float(c["factor"])) for c in item["controls"]]
+    return Tokens(tuple(item["data"]), tuple(spans))
+
+
+@pytest.mark.parametrize("captured", CAPTURED, ids=lambda c: c["name"])
+def test_requests_are_those_that_were_captured_of_the_client(captured):
+    """Byte for byte but for white space, nulls and order of fields included."""
+    mine, sent = asked_for(captured["path"], captured["body"])
+    nice = captured["query"] == "nice=true"
+    call = AlephAlpha(mine, limits(mine), nice=nice).build(sent)
+    assert "/" + call.path == captured["path"]
+    assert dict(call.query) == ({"nice": "true"} if nice else {})
+    assert json.dumps(json.loads(call.body)) == json.dumps(captured["body"])

@@ -12,6 +12,8 @@ from fakes import running, vector
 from fakes.places import Place
 from fakes.runs import digests, manifest, output, rejects, write_job
 
+from batchembed.corpus import CorpusSettings, scan
+
 HOW = {"limits": {"max_rejects": 4, "concurrency": 2}}
 
 
@@ -126,7 +128,7 @@ def test_images_with_texts_and_crops_and_controls(album):
     image = [
         {"bytes": picture(1), "x": 1, "y": 2, "size": 3, "controls": [rect]},
         {"bytes": picture(2), "x": None, "y": None, "size": None, "controls": None},
-        None,
+        {"bytes": None, "x": None, "y": None, "size": None, "controls": None},
         {"bytes": picture(1), "x": None, "y": None, "size": None, "controls": []},
         None,
     ]
@@ -285,6 +287,34 @@ def test_what_is_embedded_is_said_once(album, corpus, says):
     columns = {"id": ["a"], "t": ["x"], "i": ["x"], "p": ["[]"], "c": ["[]"]}
     job = album(columns, **corpus)
     assert says in job.run(code=2).err
+
+
+def test_what_no_arrow_table_can_hold_is_not_changed(album):
+    """Half a character in a prompt of JSON Lines is a reject, not the replacement character."""
+    job = album({"id": [0], "prompt": ["[]"]}, prompt="prompt")
+    rows = [[{"text": "fine", "tokens": None}], [{"text": "half \ud800", "tokens": None}]]
+    lines = [json.dumps({"id": at, "prompt": row}) for at, row in enumerate(rows)]
+    (job.folder / "rows.jsonl").write_text("\n".join(lines))
+    job.told["path"] = "rows.jsonl"
+    job.jobs()
+    job.run(code=3)
+    assert job.sent() == ["fine"]
+    assert [r["reason"] for r in rejects(job.out)] == ["lone_surrogate"]
+
+
+def test_the_images_of_a_corpus_are_never_in_memory_together(tmp_path):
+    """They are read with their rows, about 8 MB at a time, and only when they are asked for."""
+    for number in range(30):
+        (tmp_path / f"{number}.png").write_bytes(bytes(1 << 20))
+    names = [f"{number}.png" for number in range(30)]
+    pq.write_table(pa.table({"image": names}), tmp_path / "rows.parquet")
+    rows = scan(CorpusSettings((str(tmp_path / "rows.parquet"),), image="image"))
+    sizes = []
+    for some in rows.texts():
+        prompts = some.prompts()
+        sizes.append(sum(len(piece.data) for prompt in prompts for piece in prompt))
+    assert sum(sizes) == 30 << 20
+    assert max(sizes) <= 8 << 20
 
 
 @pytest.mark.parametrize("setting", ["image", "tokens", "prompt"])

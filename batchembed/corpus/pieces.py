@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,8 +68,8 @@ class Pieces:
 
     def facts(self, rows: pa.RecordBatch) -> Iterator[list[Any]]:
         """Yield place, size and time of every file that rows name as an image, in order."""
-        for name in (self._columns.image, self._columns.prompt):
-            for value in plain(rows.column(name)).to_pylist() if name is not None else ():
+        for name in rows.schema.names:
+            for value in plain(rows.column(name)).to_pylist():
                 for image in self._images_of(value):
                     yield image_facts(image, self._file)
 
@@ -79,14 +79,17 @@ class Pieces:
         texts: Sequence[str | None],
         controls: Sequence[tuple[Control, ...]] | None,
         where: Where,
+        *,
+        odd: Mapping[int, Mapping[str, Any]],
     ) -> list[Prompt | str]:
         """Return the prompt of each row, or the reason why it has none.
 
-        `texts` and their `controls` go after the images. Raises CorpusError for what is no prompt,
-        for controls that are impossible, and for a file that names a place and not an image.
+        `odd` holds, by position, rows of JSON that no Arrow table can hold. `texts` and their
+        `controls` go after the images. Raises CorpusError for what is no prompt, for controls that
+        are impossible, and for an address in the place of a file.
         """
         found: list[Prompt | str] = []
-        for at, (value, own) in enumerate(self._values(rows)):
+        for at, (value, own) in enumerate(self._values(rows, odd)):
             try:
                 pieces = [self._piece(each) for each in self._told(value, own)]
             except ImageError as error:
@@ -103,11 +106,15 @@ class Pieces:
         only_images = self._columns.image is not None and not self._columns.text
         return "null_image" if only_images else "empty_prompt"
 
-    def _values(self, rows: pa.RecordBatch) -> Iterator[tuple[Any, Any]]:
+    def _values(
+        self, rows: pa.RecordBatch, odd: Mapping[int, Mapping[str, Any]]
+    ) -> Iterator[tuple[Any, Any]]:
         """Yield the value of each row, and the controls beside it that are not those of a text."""
         columns = self._columns
         name = columns.prompt or columns.image or columns.tokens
         values = plain(rows.column(name)).to_pylist()
+        for at, row in odd.items():
+            values[at] = row.get(name or "")
         own = [None] * len(values)
         if columns.controls is not None and not columns.text:
             own = plain(rows.column(columns.controls)).to_pylist()
@@ -117,7 +124,7 @@ class Pieces:
         """Return the pieces of a row, but its text, as a column of prompts would have them."""
         if self._columns.prompt is not None:
             return spans.listed(_parsed(value))
-        if value is None or value in ("", []):
+        if value is None or value in ("", []) or _is_empty(value):
             return []
         return [_as_piece("image" if self._columns.image else "tokens", value, _parsed(controls))]
 
@@ -156,9 +163,14 @@ def _as_piece(kind: str, value: Any, controls: Any) -> dict[str, Any]:
     """Return a value of a column of images or token ids as a piece of a prompt."""
     if not isinstance(value, dict):
         return {kind: value, "controls": controls}
-    picture = {name: value[name] for name in ("path", "bytes") if value.get(name) is not None}
+    picture = {name: value.get(name) for name in ("path", "bytes")}
     more = {name: found for name, found in value.items() if name not in ("path", "bytes")}
-    return {kind: picture or None, "controls": controls, **more}
+    return {kind: picture, "controls": controls, **more}
+
+
+def _is_empty(value: Any) -> bool:
+    """Return whether a value is the struct of an image that has neither path nor bytes."""
+    return isinstance(value, dict) and value.get("path") is None and value.get("bytes") is None
 
 
 def _parsed(value: Any) -> Any:

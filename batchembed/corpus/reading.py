@@ -183,7 +183,11 @@ class Corpus:
     def _images(self) -> str:
         """Return 32 hex digits of places, sizes and times of all images that rows name."""
         state = hashlib.blake2b(digest_size=16)
-        columns = [name for name in (self._columns.image, self._columns.prompt) if name]
+        columns = [
+            name
+            for name in (self._columns.image, self._columns.prompt)
+            if name and not pa.types.is_binary(self._plan.schema.field(name).type)
+        ]
         for first, batch in self._batches(columns) if columns else ():
             for told in self._pieces(first).facts(batch.rows):
                 state.update(orjson.dumps(told))
@@ -230,7 +234,8 @@ class Corpus:
         if not self._columns.beyond_text:
             return Rows(first, texts, roles, controls, spans)
         rows = batch.rows.slice(start, stop - start)
-        prompts = partial(self._pieces(first).read, rows, texts, controls, where)
+        odd = {at - start: row for at, row in batch.odd.items() if start <= at < stop}
+        prompts = partial(self._pieces(first).read, rows, texts, controls, where, odd=odd)
         return Rows(first, texts, roles, controls, spans, prompts)
 
     def _add_ids(self, check: ids.IdCheck, column: pa.Array, first: int) -> None:

@@ -123,17 +123,16 @@ def test_vectors_of_another_length_are_made_1_each(layered):
         assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
 
 
-def test_other_layers_than_before_end_the_run(layered):
+def test_other_layers_than_before_end_the_run(layered, monkeypatch):
     """A model that grew a layer has the same dimension and means something else."""
     job = layered()
     job.run()
-    job.fill([*GIVEN, "one more"])
-    told = manifest(job.out)
-    told["outputs"] = [name.replace("40", "39") for name in told["outputs"]]
-    for name in ("manifest.json", "checkpoint/published.json"):
-        (job.out / name).write_text(json.dumps(told))
-    ended = job.run(code=None)
-    assert ended.code != 0
+    job.fill([*GIVEN, "one more", "and another"])
+    monkeypatch.setattr("fakes.wire.LAYERS", 41)
+    ended = job.run(code=4)
+    assert "`layer_41_mean, layer_41_max, layer_0_mean, layer_0_max`" in ended.err
+    assert "other layers" in ended.err
+    assert len(job.sent()) == len(GIVEN) + 1, "the first answer told"
 
 
 def test_a_column_must_be_named_where_there_are_several(layered):

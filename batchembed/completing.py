@@ -32,7 +32,7 @@ from batchembed.preparing import Run, identity, over_tolerance
 from batchembed.prices import Price
 from batchembed.similarity import SimilaritySettings, compare
 from batchembed.spec import Spec
-from batchembed.store import COMPARING, NEXT, Store
+from batchembed.store import COMPARING, NEXT, TEMPORARY, Store
 from batchembed.survey import REASONS, Survey
 from batchembed.version import VERSION
 
@@ -232,7 +232,7 @@ def listen(run: Run) -> None:
 
 def _replace(store: Store, name: str, told: bytes) -> None:
     """Write a file that is only looked at: not durable, and never the reason why a run ends."""
-    temporary = store.path(f"{name}.new")
+    temporary = store.path(name).with_name(TEMPORARY + Path(name).name)
     with suppress(OSError):
         temporary.write_bytes(told)
         temporary.rename(store.path(name))

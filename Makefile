@@ -9,7 +9,7 @@ PYTHON ?= python3
 UV = $(shell command -v uv || echo $(BIN)/uv)
 JOB ?= jobs/quickstart.toml
 
-.PHONY: help setup run test test-slow interop airflow torch lint types bench lock clean
+.PHONY: help setup run test test-slow audit interop airflow torch lint types bench lock clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
@@ -55,6 +55,10 @@ lint: $(STAMP)
 	@$(BIN)/ruff format --check .
 types: $(STAMP)
 	@$(BIN)/mypy
+
+# make audit  ask an advisory source about every pin of requirements.lock
+audit: $(STAMP)
+	@$(BIN)/python tools/audit.py
 
 # make bench  measure, as ratios in one run; prints the tables of docs/benchmarks.md
 bench: $(STAMP)

@@ -68,7 +68,7 @@ def stage(
         run.job.output.part_rows,
         ledger.outputs,
     )
-    return publish.stage(rows, survey, ledger, run.store, form=form, heard=run.monitor.advance)
+    return publish.stage(rows, survey, ledger, run.store, form=form, heard=run.advance)
 
 
 def manifest_of(

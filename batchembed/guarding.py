@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchembed.errors import BatchembedError, NotFinishedError, RunHeldError
+from batchembed.errors import BatchembedError, NotFinishedError
 from batchembed.preparing import Run
 from batchembed.spec import KEY_BYTES
 from batchembed.store import disk_usage
@@ -29,7 +29,7 @@ class Guard:
         """
         try:
             self.run.still_ours()
-        except RunHeldError as error:
+        except NotFinishedError as error:
             return error
         free, total = disk_usage(self.run.store.root)
         needed = min(RESERVE, total // SHARE) + self._bytes(dimensions or 0)

@@ -24,7 +24,7 @@ from batchembed.survey import Reading, Survey
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What every step of one run is given. `still_ours` raises when the directory is not."""
+    """What every step of one run is given. `still_ours` raises when the run must not go on."""
 
     job: Job
     store: Store
@@ -38,6 +38,11 @@ class Run:
     def summary(self) -> Summary:
         """What the run came to so far."""
         return self.monitor.summary
+
+    def advance(self, rows: int) -> None:
+        """Say that so many more rows are done, if the run may go on."""
+        self.still_ours()
+        self.monitor.advance(rows)
 
 
 def checked_spec(job: Job) -> Spec:
@@ -68,7 +73,7 @@ def take_survey(run: Run, rows: Corpus, spec: Spec) -> Survey:
     """Read the corpus once: the key of every row, and what cannot be sent."""
     run.monitor.phase("reading", rows.rows_known)
     survey = Survey(run.store.path(SCRATCH))
-    survey.take(rows, Keyer(spec), reading(run.job), run.monitor.advance)
+    survey.take(rows, Keyer(spec), reading(run.job), run.advance)
     run.summary.rows = survey.total
     run.summary.reasons = dict(survey.unsendable)
     return survey

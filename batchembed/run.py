@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 from batchembed import completing, corpus, costing, directory, preparing, publish
@@ -34,10 +36,12 @@ def run(
     environ: Mapping[str, str] | None = None,
     clock: Clock | None = None,
     retry_rejects: bool = False,
+    cancelled: threading.Event | None = None,
 ) -> Summary:
     """Run a job, or continue it, and return what it came to.
 
-    With `retry_rejects`, texts that were rejected before are asked again.
+    With `retry_rejects`, texts that were rejected before are asked again. Once `cancelled` is
+    set, by any thread, what is in flight may land, is kept, and NotFinishedError is raised.
 
     Raises UsageError before anything is sent, ActionNeededError when a person must act,
     NotFinishedError when the same call later will go on, InterruptedRunError after a signal.
@@ -47,7 +51,8 @@ def run(
     hold = Hold(store.root, directory.holder(clock))
     try:
         with raise_on_signal():
-            run = Run(job, store, monitor, environ or os.environ, clock, hold.check, retry_rejects)
+            still = partial(_check, hold, cancelled)
+            run = Run(job, store, monitor, environ or os.environ, clock, still, retry_rejects)
             return _story(run)
     except BatchembedError as error:
         changed = isinstance(error, CorpusError) and monitor.summary.sent > 0
@@ -72,8 +77,28 @@ def run(
 
 
 async def run_async(job: Job, monitor: Monitor | None = None) -> Summary:
-    """Run a job from a loop of the caller's own; see `run`. Signals stay the caller's."""
-    return await asyncio.to_thread(run, job, monitor)
+    """Run a job from a loop of the caller's own; see `run`. Signals stay the caller's.
+
+    Cancelled, it waits until what was in flight has landed and is kept, some seconds at most.
+    """
+    cancelled = threading.Event()
+    work = asyncio.ensure_future(asyncio.to_thread(run, job, monitor, cancelled=cancelled))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        cancelled.set()
+        with suppress(BatchembedError):
+            await asyncio.shield(work)
+        raise
+
+
+def _check(hold: Hold, cancelled: threading.Event | None) -> None:
+    """Raise unless the run may go on: its directory is still its own, and nobody cancelled it."""
+    hold.check()
+    if cancelled is not None and cancelled.is_set():
+        raise NotFinishedError(
+            "the run was cancelled; what was paid for is kept", hint="run it again to continue"
+        )
 
 
 def _story(run: Run) -> Summary:

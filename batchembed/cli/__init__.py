@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from contextlib import suppress
+
 import click
 
 from batchembed.cli import beginning, looking, running
@@ -34,6 +37,8 @@ def main() -> None:
       batchembed embed articles.csv --text text --out runs/articles
       batchembed search runs/articles "how do planets form"
     """
+    with suppress(ValueError, OSError):  # a dump of memory would hold the key
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 for command in COMMANDS:

@@ -65,6 +65,9 @@ def leave(error: BatchembedError | OSError, *, as_json: bool, **more: Any) -> No
 
 def say(words: str, fg: str | None = None) -> None:
     """Say something to people: on stderr, coloured only on a terminal that wants it."""
+    from batchembed.words import shown
+
+    words = shown(words)  # it may quote a corpus, a job file or a server
     coloured = fg and sys.stderr.isatty() and "NO_COLOR" not in os.environ
     click.echo(click.style(words, fg=fg) if coloured else words, err=True)
 

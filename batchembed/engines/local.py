@@ -19,6 +19,8 @@ from batchembed.monitor import Monitor
 from batchembed.pacing import Pacer, Rates
 from batchembed.spec import Spec
 
+BEAT = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Plant:
@@ -106,7 +108,7 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
         )
         if why := plant.objection(rules.dimensions):
             raise why
-        with drain_on_signal(loop), _deadline(loop, job.limits.deadline), _beating(plant.monitor):
+        with drain_on_signal(loop), _deadline(loop, job.limits.deadline), _beating(loop, plant):
             async with _watched(loop, plant.watching, bounds.texts_per_request):
                 await loop.run(feed)
     finally:
@@ -234,13 +236,15 @@ async def _watched(
 
 
 @contextmanager
-def _beating(monitor: Monitor) -> Iterator[None]:
-    """Let the monitor see time pass while nothing happens."""
+def _beating(loop: Loop, plant: Plant) -> Iterator[None]:
+    """Let time be seen while nothing happens: by the monitor, and by what may end the run."""
 
     async def beat() -> None:
         while True:
-            await asyncio.sleep(1.0)
-            monitor.tick()
+            await asyncio.sleep(BEAT)
+            plant.monitor.tick()
+            if loop.ending is None and (why := plant.objection(loop.dimensions)):
+                loop.drain(why)
 
     task = asyncio.create_task(beat())
     try:

@@ -1,7 +1,7 @@
 """What commands say to people about what they found."""
 
 from batchembed.words.looking import compared_words, hit_words, provider_words, verify_words
-from batchembed.words.plain import json_words, mistake
+from batchembed.words.plain import json_words, mistake, shown
 from batchembed.words.running import begun_words, plan_words, run_words, status_words
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "plan_words",
     "provider_words",
     "run_words",
+    "shown",
     "status_words",
     "verify_words",
 ]

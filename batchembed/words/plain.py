@@ -27,8 +27,17 @@ def mistake(error: OSError) -> UsageError:
 
 
 def json_words(data: Any) -> str:
-    """Return data as JSON, whatever values a corpus has: bytes as base64, no NaN but null."""
-    return json.dumps(_plain(data), ensure_ascii=False, indent=2, allow_nan=False)
+    """Return data as JSON, whatever values a corpus has: bytes as base64, no NaN but null.
+
+    What a terminal obeys is written as JSON's escapes.
+    """
+    told = json.dumps(_plain(data), ensure_ascii=False, indent=2, allow_nan=False)
+    return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", told)
+
+
+def shown(words: str) -> str:
+    """Return words of any origin as a terminal may be given them: lines stay, nothing is obeyed."""
+    return UNSEEN.sub("\ufffd", words.replace("\r", " "))
 
 
 def _plain(value: Any) -> Any:

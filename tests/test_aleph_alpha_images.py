@@ -122,6 +122,32 @@ def test_an_image_that_changes_is_another_image(album, tmp_path):
     )
 
 
+def test_images_are_searched_by_words_and_by_images(album, tmp_path):
+    """The image before the text, as in a corpus; others than Aleph Alpha have no eyes."""
+    names = files(tmp_path, 3)
+    table = {"id": names, "image": names, "text": ["one", None, "three"]}
+    job = album(table, image="image", text="text")
+    job.run()
+    picture_file = job.folder / names[1]
+    near = job.run("search", "run", "--image", picture_file, "--json").json
+    assert (near[0]["id"], near[0]["score"]) == (names[1], pytest.approx(1, abs=1e-6))
+    near = job.run("search", "run", "three", "--image", job.folder / names[2], "--json").json
+    assert near[0]["score"] == pytest.approx(1, abs=1e-6)
+    assert len(job.run("search", "run", "three", "--json").json) == 3
+    assert "gone.png" in job.run("search", "run", "--image", "gone.png", code=2).err
+    assert "no text" in job.run("search", "run", code=2).err
+    write_job(
+        job.job,
+        {
+            "corpus": {"path": "rows.parquet", "text": "id"},
+            "model": {"provider": "local"},
+            "output": {"path": "local"},
+        },
+    )
+    job.run()
+    assert "corpus.image" in job.run("search", "local", "--image", picture_file, code=2).err
+
+
 def test_images_with_texts_and_crops_and_controls(album):
     """The struct of an image says what of it is seen; its text comes after it."""
     rect = {"left": 0.0, "top": 0.25, "width": 0.5, "height": 0.5, "factor": 2.0}

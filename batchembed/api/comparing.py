@@ -10,12 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchembed import providers
 from batchembed.api.asking import Asked, embed_texts
 from batchembed.errors import ActionNeededError, BatchembedError, JobError, UsageError
 from batchembed.exchange import Role
-from batchembed.job import load
+from batchembed.job import Job, load
 from batchembed.monitor import Monitor
 from batchembed.parts import Manifest, RunVectors, read_manifest
+from batchembed.prompts import Image, Prompt, Text
 from batchembed.similarity import Compared, SimilaritySettings, compare, estimate, nearest
 from batchembed.similarity import rethreshold as stored_above
 from batchembed.spec import unsendable
@@ -103,15 +105,17 @@ def search(
     text: str,
     k: int = 10,
     *,
+    image: Path | str | None = None,
     column: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> list[Hit]:
     """Return the `k` rows of a run nearest to `text`, best first, by cosine.
 
-    `column` names the vectors, where a run has several columns of them. Raises UsageError for a
-    text that is blank or otherwise none to embed.
+    `image` is the file of one to search for, before the text or with "" for none. `column` names
+    the vectors, where a run has several columns of them. Raises UsageError for a text that is blank
+    or otherwise none to embed.
     """
-    if why := unsendable(text):
+    if (why := unsendable(text)) and (text or image is None):
         raise UsageError(f"there is no text to search for: `{why}`", hint="give a few words")
     run = RunVectors(Path(path), column=column)
     job = load(Path(path) / "job.toml")
@@ -122,14 +126,27 @@ def search(
             f"there is no instruction for `{role}`, the role in which this run is searched",
             hint=f'run the job with one: instruction = {{ {role} = "…" }} beside those it has',
         )
-    vectors = embed_texts(job, [Asked(text, role)], environ)
+    prompt = None if image is None else _prompt(job, Path(image), text)
+    vectors = embed_texts(job, [Asked(text, role, prompt=prompt)], environ)
     if vectors[0] is None:
-        raise ActionNeededError(f"`{text}` could not be embedded", hint="try other words")
+        told = f"`{text or image}`"
+        raise ActionNeededError(f"{told} could not be embedded", hint="try something else")
     ids = run.ids
     return [
         Hit(row, ids[row].as_py(), score, run.row(row))
         for row, score in nearest(run, run.part_of(vectors[0]), k)
     ]
+
+
+def _prompt(job: Job, image: Path, text: str) -> Prompt:
+    """Return an image to search for, and the text after it; raises where there can be none."""
+    providers.check(job.spec(), pieces=("image",))
+    try:
+        data = image.read_bytes()
+    except OSError as error:
+        why = f"the image `{image}` cannot be read: {error.strerror}"
+        raise UsageError(why, hint="give the path of an image file") from error
+    return (Image(data), Text(text)) if text else (Image(data),)
 
 
 def check_same_space(left: Manifest, right: Manifest) -> None:

@@ -93,14 +93,13 @@ def rethreshold(pairs: Path, min_score: float, out: Path, as_json: bool) -> None
 
 @click.command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("text")
+@click.argument("text", required=False, default="")
+@click.option("--image", metavar="FILE", help="An image to search for; TEXT, if any, follows it.")
 @click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, metavar="K")
 @column_option
 @as_json
 @leaves
-def search(
-    run_directory: Path, text: str, top_k: int, column: str | None, *, as_json: bool
-) -> None:
+def search(run_directory: Path, text: str, top_k: int, *, as_json: bool, **how: Any) -> None:
     """Print the rows of RUN that are nearest to TEXT.
 
     \b
@@ -109,7 +108,7 @@ def search(
     from batchembed import api
     from batchembed.words import hit_words
 
-    hits = api.search(run_directory, text, top_k, column=column)
+    hits = api.search(run_directory, text, top_k, **how)
     answer(hits, hit_words(hits), as_json=as_json)
 
 

@@ -146,7 +146,7 @@ def test_a_plan_tells_what_a_run_would_send():
     assert words.splitlines()[0] == "openai, m; nothing was sent"
     found = rows(words)
     assert found["rows"] == ["1,000, 900 different texts, 90 duplicates"]
-    assert found["rejects"] == ["10 null_text (no text to embed)"]
+    assert found["rejects"] == ["10 null_text (nothing to embed)"]
     assert found["to send"] == ["500 texts in 8 requests"]
     assert found["tokens"] == ["about 100 (75 to 160), estimated from bytes"]
     assert found["longest"] == ["12,345 characters"]

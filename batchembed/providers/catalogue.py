@@ -52,7 +52,7 @@ _KNOWN = (
     ),
     ProviderInfo(
         name="aleph-alpha",
-        title="Aleph Alpha, semantic embeddings",
+        title="Aleph Alpha, for texts, images and token ids",
         model="luminous-base",
         key_variable="AA_TOKEN",
         base_url=ALEPH_ALPHA_URL,
@@ -61,7 +61,7 @@ _KNOWN = (
         controls=True,
         dimensions=None,
         limits="100 texts a request; 2,048 tokens a text",
-        note="dimensions: 128 (compressed) or the model's own; base_url for on-premise hosts",
+        note="128 dimensions or the model's own; layers, instructions; base_url for own hosts",
     ),
     ProviderInfo(
         name="openai",

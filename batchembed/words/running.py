@@ -77,7 +77,7 @@ def plan_words(plan: Plan) -> str:
     ]
     if p.unsendable:
         told = ", ".join(f"{count:,} {why}" for why, count in sorted(p.unsendable.items()))
-        lines.append(row("rejects", f"{told} (no text to embed)"))
+        lines.append(row("rejects", f"{told} (nothing to embed)"))
     if p.excess:
         told = f"{p.excess:,} more than `limits.max_rejects` allows: a run would send nothing"
         lines.append(row("", told))

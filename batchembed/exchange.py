@@ -61,7 +61,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a provider accepts in one request, and how fast; None means no known limit."""
+    """What a provider accepts in one request, and how fast; None means no known limit.
+
+    `unlimited`: there is no limit to be found either, as it computes here.
+    """
 
     texts_per_request: int = 1
     tokens_per_request: int | None = None
@@ -69,7 +72,9 @@ class Limits:
     tokens_per_text: int | None = None
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    texts_per_minute: float | None = None
     concurrency: int = 16
+    unlimited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,22 @@ class Inquiry:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What a server says of its limits in an answer; None: nothing. Limits are per minute.
+
+    `requests_left` and `tokens_left` may still start now; all of the limit is there again after
+    `requests_reset`, `tokens_reset` seconds.
+    """
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    requests_left: float | None = None
+    tokens_left: float | None = None
+    requests_reset: float | None = None
+    tokens_reset: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """The server answered: one vector per text, in the order of the request.
 
@@ -111,6 +132,7 @@ class Response:
     unusable: Mapping[int, str] = field(default_factory=dict)
     proven: bool = False
     outputs: tuple[str, ...] = ()
+    told: Told | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +141,12 @@ class Throttled:
 
     reason: str
     wait: float | None = None
+    told: Told | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """The server or the way to it is down: no fault of any text.
+    """The server or the way to it is down: no fault of any text. A `wait` of 0: a mishap.
 
     `billed`: the request was sent and its answer did not come whole, so it may have been billed.
     """

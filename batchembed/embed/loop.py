@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from batchembed.embed.caps import Caps
 from batchembed.embed.endings import disk_error, nothing_passes, out_of_patience, too_many_rejects
 from batchembed.embed.parties import Feed, Kept, Listener, Rules
 from batchembed.embed.purse import Purse
-from batchembed.embed.settle import judge, unasked
+from batchembed.embed.settle import harmless, judge, unasked
 from batchembed.embed.verdicts import Facts, Part, Verdict
 from batchembed.embed.versions import Versions
 from batchembed.errors import ActionNeededError, BatchembedError
@@ -29,7 +27,6 @@ from batchembed.exchange import (
 )
 from batchembed.pacing import Pacer
 
-HARMLESS = "The quick brown fox jumps over the lazy dog."
 DRAIN_SECONDS = 8.0
 AHEAD = 2
 FOLDS_PROVEN = 6  # answers to texts alone: three pairs
@@ -139,12 +136,14 @@ class Loop:
             if verdict.try_harmless:
                 await self._try_harmless(part.request.role, outcome)
             waiting += verdict.again
+            if verdict.again:
+                await self.pacer.rest(outcome, max(part.tries for part in verdict.again))
 
     async def attempt(self, request: Request) -> Outcome | None:
         """Send once, when the pacer permits; None: the run stops."""
         outcome, permit, sent = None, None, False
         try:
-            permit = await self.pacer.permit(request.tokens)
+            permit = await self.pacer.permit(request.tokens, len(request))
             if permit is not None and (why := self.objection(self.dimensions)):
                 self.drain(why)
             elif permit is not None:
@@ -246,9 +245,7 @@ class Loop:
         async with self.harmless:
             if self.ending is not None or self.answers > answers:
                 return  # it ended, or something passed, while another worker asked
-            outcome = await self.ask(
-                Request(np.zeros((1, 16), np.uint8), (HARMLESS,), role, tokens=10)
-            )
+            outcome = await self.ask(harmless(role))
             if isinstance(outcome, Response):
                 self.harmless_passed = True
                 self.answers += 1

@@ -28,6 +28,7 @@ from batchembed.exchange import (
     Reject,
     Request,
     Response,
+    Role,
     Throttled,
     TooLarge,
     Unavailable,
@@ -44,6 +45,12 @@ TEARS = 1
 def unasked(part: Part, facts: Facts) -> Verdict | None:
     """Return what follows for `part` without asking: what was held is believed by now."""
     return Verdict(keep=part.held) if part.held is not None and facts.folds else None
+
+
+def harmless(role: Role) -> Request:
+    """Return a request that any provider answers: a text of ours, under no key of the corpus."""
+    text = "The quick brown fox jumps over the lazy dog."
+    return Request(np.zeros((1, 16), np.uint8), (text,), role, tokens=10)
 
 
 def judge(part: Part, outcome: Outcome, facts: Facts) -> Verdict:  # noqa: PLR0911 - one each

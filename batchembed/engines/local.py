@@ -64,6 +64,7 @@ def _within(job: Job, own: Limits) -> Limits:
         concurrency=own.concurrency if asked.concurrency == "auto" else asked.concurrency,
         requests_per_minute=asked.requests_per_minute or own.requests_per_minute,
         tokens_per_minute=asked.tokens_per_minute or own.tokens_per_minute,
+        texts_per_minute=asked.texts_per_minute or own.texts_per_minute,
     )
 
 
@@ -77,7 +78,12 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
     provider = providers.open_provider(
         spec, _access(job, bounds), key=plant.key, clock=plant.clock, renew=plant.renew
     )
-    rates = Rates(bounds.requests_per_minute, bounds.tokens_per_minute)
+    rates = Rates(
+        bounds.requests_per_minute,
+        bounds.tokens_per_minute,
+        bounds.texts_per_minute,
+        find=not bounds.unlimited,
+    )
     pacer = Pacer(rates, plant.clock, rng=random.Random())  # noqa: S311 - jitter, no secret
     history = plant.monitor.history
     history.limits = lambda: (rates.requests_per_minute, rates.tokens_per_minute)

@@ -164,9 +164,11 @@ class Limits:
     __pydantic_config__: ClassVar[ConfigDict] = _TABLE
 
     requests_per_minute: Positive | None = None
-    """Your requests per minute; without it, only what the server says holds requests back."""
+    """Your requests per minute; without it, the limit is found from what the server answers."""
     tokens_per_minute: Positive | None = None
-    """Your tokens per minute; without it, only what the server says holds requests back."""
+    """Your tokens per minute; without it, the limit is found from what the server answers."""
+    texts_per_minute: Positive | None = None
+    """Your texts per minute, where a provider counts those (Cohere: inputs per minute)."""
     concurrency: Annotated[
         int | Literal["auto"],
         PlainValidator(allowed.concurrency, json_schema_input_type=Count | Literal["auto"]),

@@ -6,7 +6,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import format_datetime
 from http import HTTPStatus
 from types import SimpleNamespace
@@ -27,8 +27,11 @@ from batchembed.exchange import (
     Outcome,
     Refused,
     Request,
+    Response,
+    Throttled,
     Unavailable,
 )
+from batchembed.providers import quota
 from batchembed.providers.access import Access
 from batchembed.providers.redaction import Redactor
 from batchembed.version import VERSION
@@ -102,6 +105,8 @@ class HttpProvider:
             allowed = self._allowed(request)
             status, headers, body = await self._exchange(call, allowed, line)
             outcome = self._dialect.parse(request, status=status, headers=headers, body=body)
+            if isinstance(outcome, Response | Throttled) and (told := quota.told(headers)):
+                outcome = replace(outcome, told=told)
             if status == HTTPStatus.UNAUTHORIZED and await self._renewed(key):
                 outcome = Unavailable("401, and the key is another by now", wait=0.0)
         except Exception as error:  # noqa: BLE001 — one attempt never raises: see Provider

@@ -19,8 +19,11 @@ LIMITS = Limits(
     texts_per_request=1000,
     bytes_per_request=2 * 1024 * 1024,
     concurrency=2 + REQUESTS_A_WORKER * _WORKERS,
+    unlimited=True,
 )
-TORCH_LIMITS = Limits(texts_per_request=256, bytes_per_request=1024 * 1024, concurrency=2)
+TORCH_LIMITS = Limits(
+    texts_per_request=256, bytes_per_request=1024 * 1024, concurrency=2, unlimited=True
+)
 NO_KNOWN_TOKEN = "no_known_token"  # noqa: S105 — a reason, not a secret
 
 

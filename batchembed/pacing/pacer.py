@@ -1,0 +1,91 @@
+"""The gate that requests start through: the step, with waiting added."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+
+from batchembed.clock import Clock
+from batchembed.exchange import Outcome, Unavailable
+from batchembed.pacing.figures import Figures, Tally
+from batchembed.pacing.state import INF, Permit, Rates
+from batchembed.pacing.step import FIRST_WAIT, LONGEST_WAIT, admit, begin, bound_by, learn, ready
+
+
+class Pacer:
+    """Lets requests start when they may. One per run; use on one event loop."""
+
+    def __init__(self, rates: Rates, clock: Clock, *, rng: random.Random) -> None:
+        self.rates = rates
+        self.state = begin(rates, clock.monotonic())
+        self.waits: dict[str, float] = {}
+        self._tally = Tally(clock.monotonic())
+        self._clock = clock
+        self._rng = rng
+        self._gate = asyncio.Lock()
+        self._stopped = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    async def permit(self, tokens: int, texts: int = 1) -> Permit | None:
+        """Wait for the start of a request of so many estimated tokens; None: the run stops.
+
+        Every permit must be given to `settle` when its attempt has ended, however it ended.
+        """
+        async with self._gate:
+            now = self._clock.monotonic()
+            while not self._stopped.is_set() and (when := ready(self.state, now)) > now:
+                why = bound_by(self.state, now)
+                if when == INF:
+                    self._ended.clear()
+                    await self._ended.wait()
+                else:
+                    await self._pause(when - now)
+                began, now = now, self._clock.monotonic()
+                self.waits[why] = self.waits.get(why, 0.0) + now - began
+            if self._stopped.is_set():
+                return None
+            self.state, permit = admit(self.state, tokens, texts, now)
+            return permit
+
+    def settle(self, permit: Permit, outcome: Outcome | None) -> None:
+        """Note how an attempt ended; None: it was lost."""
+        now, draw = self._clock.monotonic(), self._rng.random()
+        self.state = learn(self.state, self.rates, permit, outcome, now=now, draw=draw)
+        self._tally.note(permit, outcome, now)
+        self._ended.set()
+
+    async def rest(self, outcome: Outcome, tries: int) -> None:
+        """Let a request wait that was unavailable so many times: the others go on meanwhile."""
+        if not tries or not isinstance(outcome, Unavailable) or outcome.wait is not None:
+            return
+        longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(tries - 1, 10))
+        await self._pause(longest * (0.5 + self._rng.random() / 2.0))
+
+    def stop(self) -> None:
+        """Let nothing start any more; whoever waits gets None."""
+        self._stopped.set()
+        self._ended.set()
+
+    @property
+    def waited(self) -> float:
+        """For how many seconds no request could start, in all."""
+        return sum(self.waits.values())
+
+    def failing_for(self) -> float:
+        """Return for how many seconds nothing but failures came back."""
+        since = self.state.failing_since
+        return 0.0 if since is None else self._clock.monotonic() - since
+
+    def held_for(self) -> float:
+        """Return for how many seconds from now nothing may start."""
+        return max(0.0, self.state.held_until - self._clock.monotonic())
+
+    def figures(self) -> Figures:
+        """Return how well the limits were used so far."""
+        return self._tally.figures(self.rates, self.state, self.waits)
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()

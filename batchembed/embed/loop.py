@@ -40,6 +40,7 @@ class Loop:
 
     `folds`: how many texts proved that the server folds texts; -1: it mixed some up instead.
     `refusals`: how many came in a row; `caps`: what a request may hold, as learnt.
+    `unheard`: how many answers there were when a harmless text was not answered either.
     `held`: rejects since the last answer: whether a text is at fault is known when others pass.
     """
 
@@ -60,6 +61,7 @@ class Loop:
     caps: Caps = field(default_factory=Caps)
     folds: int = 0
     harmless_passed: bool = False
+    unheard: int = -1
     harmless: asyncio.Lock = field(default_factory=asyncio.Lock)
     held: list[Reject] = field(default_factory=list)
     workers: list[asyncio.Task[None]] = field(default_factory=list)
@@ -243,8 +245,9 @@ class Loop:
         """
         answers = self.answers
         async with self.harmless:
-            if self.ending is not None or self.answers > answers:
-                return  # it ended, or something passed, while another worker asked
+            known = self.unheard == answers and not self.pacer.state.shut
+            if self.ending is not None or self.answers > answers or known:
+                return  # it ended, or something passed, or nothing did, while another worker asked
             outcome = await self.ask(harmless(role))
             if isinstance(outcome, Response):
                 self.harmless_passed = True

@@ -104,6 +104,7 @@ def manifest_of(
         dtype=run.job.output.dtype,
         model_versions=tuple(sorted(ledger.bill.model_versions)),
         seconds=round(run.summary.seconds, 3),
+        pace=summary.pace,
         finished=run.clock.now().isoformat(timespec="seconds"),
         outputs=ledger.outputs,
     )

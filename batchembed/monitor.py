@@ -25,7 +25,9 @@ class Summary:
     `cost` is None while a price is not known; `unsure_tokens` may have been billed as well: their
     answers were lost. `to_send` and `sent` count texts of this execution; `reused` texts were
     paid for before; `columns` names those of vectors where there are several; `failures` counts
-    attempts by kind, `reasons` rejected rows; `server` is what it said it runs.
+    attempts by kind, `reasons` rejected rows; `server` is what it said it runs. `needless_tokens`
+    of `tokens` bought nothing that was kept; `pace`: how well the limits were used, as
+    `pacing.Figures` tells it.
     """
 
     path: str = ""
@@ -50,6 +52,8 @@ class Summary:
     reasons: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     waited: float = 0.0
+    needless_tokens: int = 0
+    pace: dict[str, Any] = field(default_factory=dict)
     exit_code: int = 0
     server: str = ""
 
@@ -67,6 +71,21 @@ class _Bar(Protocol):
     def update(self, n: float | None = 1) -> object: ...
     def set_postfix_str(self, s: str = "", refresh: bool = True) -> None: ...  # noqa: FBT001, FBT002 - tqdm's
     def close(self) -> None: ...
+
+
+class _Figures(Protocol):
+    """What `pacing.Figures` is here."""
+
+    def told(self) -> dict[str, Any]: ...
+
+
+class _Pacing(Protocol):
+    """What a pacer tells of itself."""
+
+    @property
+    def waited(self) -> float: ...
+    def standing(self) -> str: ...
+    def figures(self) -> _Figures: ...
 
 
 class _Paid(Protocol):
@@ -95,6 +114,7 @@ class Monitor:
             self.mode = "bar" if self.stream.isatty() else "lines"
         self.keep = keep
         self.paid: Callable[[], _Paid] | None = None
+        self.pacing: _Pacing | None = None
         self.summary = Summary()
         self.history = History()
         self._clock = clock or SystemClock()
@@ -108,6 +128,7 @@ class Monitor:
     def phase(self, name: str, total: int | None = None, unit: str = "rows") -> None:
         """Say that a part of the run begins; `total` counts what `advance` will tell."""
         self._close_bar()
+        self._see_pace()
         self._phase, self._why = name, ""
         now = self._phase_at = self._clock.monotonic()
         self._reached = (0, 0)
@@ -150,6 +171,7 @@ class Monitor:
         self.summary.sent += texts
         self.summary.requests += 1
         self.summary.tokens += tokens
+        self.summary.needless_tokens += 0 if texts else tokens
         self.history.answered(texts, tokens)
         self._why = ""
         self.advance(texts)
@@ -183,7 +205,7 @@ class Monitor:
         self._see_cost()
         if self._bar is not None and now - self._drawn_at >= BAR_SECONDS:
             self._drawn_at = now
-            self._bar.set_postfix_str(self._why, refresh=True)
+            self._bar.set_postfix_str(self._standing(), refresh=True)
         if self.mode == "lines" and now - self._line_at >= LINE_SECONDS:
             self._line_at = now
             self._print(self.line())
@@ -205,7 +227,19 @@ class Monitor:
             words += f", {s.cost:,.4f} {s.currency} paid"
         if s.failures:
             words += ", " + ", ".join(f"{n} {kind}" for kind, n in sorted(s.failures.items()))
-        return words + (f"; {self._why}" if self._why else "")
+        standing = self._standing()
+        return words + (f"; {standing}" if standing else "")
+
+    def _see_pace(self) -> None:
+        """Note how well the limits were used so far."""
+        if self.pacing is not None:
+            self.summary.waited = self.pacing.waited
+            self.summary.pace = self.pacing.figures().told()
+
+    def _standing(self) -> str:
+        """Return why nothing is sent now, as the pacer tells it, or as the last failure did."""
+        told = self.pacing.standing() if self.pacing is not None else self._why
+        return told if self._phase == "embedding" or self.pacing is None else ""
 
     def _reached_words(self) -> str:
         done, total = self._reached
@@ -236,8 +270,9 @@ class Monitor:
         if self.keep is None or not (force or now - self._kept_at >= PROGRESS_SECONDS):
             return
         self._kept_at = now
+        self._see_pace()
         told = self.summary.to_dict()
-        told |= {"phase": self._phase, "waiting": self._why, "line": self.line()}
+        told |= {"phase": self._phase, "waiting": self._standing(), "line": self.line()}
         self.keep(told | {"at": self._clock.now().isoformat(timespec="seconds")})
 
     def _print(self, words: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks import client_cpu, local_job, memory, similarity, starting
 from benchmarks.measuring import FailedError, Scope, Table
+from benchmarks.pacing import comparison
 
 QUESTIONS: dict[str, Callable[[Scope], Table]] = {
     "local": local_job.measure,
@@ -21,6 +22,7 @@ QUESTIONS: dict[str, Callable[[Scope], Table]] = {
     "client": client_cpu.measure,
     "starting": starting.measure,
     "similarity": similarity.measure,
+    "pacing": comparison.measure,
 }
 ROUNDS, QUICK_ROUNDS = 5, 1
 LIBRARIES = ("numpy", "polars", "pyarrow", "aiohttp", "openai", "aleph-alpha-client")

@@ -86,7 +86,7 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
     )
     pacer = Pacer(rates, plant.clock, rng=random.Random())  # noqa: S311 - jitter, no secret
     history = plant.monitor.history
-    history.limits = lambda: (rates.requests_per_minute, rates.tokens_per_minute)
+    history.limits, plant.monitor.pacing = pacer.limits, pacer
     try:
         if plant.ask_about:
             bounds = await _ask_about(job, provider, feed, plant.monitor)
@@ -119,7 +119,6 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
                 await loop.run(feed)
     finally:
         await provider.close()
-        plant.monitor.summary.waited = pacer.waited
     if loop.ending is not None:
         raise loop.ending
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
 
 from batchembed.exchange import Outcome, Response, Throttled, Unavailable
 from batchembed.pacing.state import INF, Permit, Rates, State
@@ -39,6 +39,16 @@ class Figures:
     binds: str = ""
     seconds_to_90: float | None = None
     waited: Mapping[str, float] = field(default_factory=dict)
+
+    def told(self) -> dict[str, Any]:
+        """Return plain JSON values, rounded."""
+        told = asdict(self)
+        told["throttled"], told["failed"] = round(self.throttled, 6), round(self.failed, 6)
+        told["limits"] = {
+            name: {"limit": round(use.limit, 3), "told_by": use.told_by, "used": round(use.used, 4)}
+            for name, use in self.limits.items()
+        }
+        return told
 
 
 @dataclass(slots=True)

@@ -81,6 +81,22 @@ class Pacer:
         """Return for how many seconds from now nothing may start."""
         return max(0.0, self.state.held_until - self._clock.monotonic())
 
+    def standing(self) -> str:
+        """Return why nothing but a probe may start, and when the next one goes; "" if all may."""
+        state = self.state
+        if not state.shut:
+            return ""
+        what = "circuit open" if state.finder.troubled is None else "over the limit"
+        probe = "a probe is out" if state.probing else f"next probe in {self.held_for():.0f} s"
+        return f"{what}, {probe}: {state.reason}"
+
+    def limits(self) -> tuple[float | None, float | None]:
+        """Return the requests and the tokens a minute that are kept to; None: none is known."""
+        uses = self.figures().limits
+        found = (uses.get("requests_per_minute"), uses.get("tokens_per_minute"))
+        requests, tokens = (None if use is None else use.limit for use in found)
+        return requests, tokens
+
     def figures(self) -> Figures:
         """Return how well the limits were used so far."""
         return self._tally.figures(self.rates, self.state, self.waits)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from batchembed.pacing.width import Knee
+
 INF = math.inf
 FIRST_GAP = 4.0
 BUDGET_AT_FIRST = 3.0
@@ -73,7 +75,8 @@ class State(NamedTuple):
     Three resources have a due time and a rate that is aimed at: requests, tokens, texts.
     `found`: the requests a second that the finder allows. `shut`: nothing starts but one probe
     at a time. `billed` is the learnt ratio of billed to estimated tokens. `budget`: how many more
-    failures than answers may come before the circuit opens. `latency`: smoothed, of answers.
+    failures than answers may come before the circuit opens. `latency`: smoothed, of answers;
+    `lowest`: the lowest that it was.
     `told`: limits of requests, tokens and texts a minute, as the server tells them.
     """
 
@@ -94,6 +97,8 @@ class State(NamedTuple):
     failures: int = 0
     failing_since: float | None = None
     latency: float = 0.0
+    lowest: float = INF
+    knee: Knee = Knee()
     found: float = INF
     finder: Finder = Finder()
     reason: str = ""

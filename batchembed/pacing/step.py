@@ -17,8 +17,8 @@ between answers, requests go on at their rate. When the budget is spent, the cir
 gate is shut, and probes go alone, at waits that double up to a minute; an answer closes it, and
 the number of open requests grows anew.
 
-That number is bounded as well: under a rate by what rate and latency need (Little's law), without
-one by what was answered so far, as `width` says.
+That number is bounded as well, as `width` says: under a rate by what rate and latency need, without
+one by where more of them gain nothing.
 
 The step is pure: (state, outcome, now) -> state. `Pacer` adds the waiting.
 """
@@ -26,7 +26,7 @@ The step is pure: (state, outcome, now) -> state. `Pacer` adds the waiting.
 from __future__ import annotations
 
 from batchembed.exchange import Outcome, Response, Throttled, Told, Unavailable
-from batchembed.pacing import finding
+from batchembed.pacing import finding, width
 from batchembed.pacing.state import BUDGET_AT_FIRST, INF, Permit, Rates, State
 
 AIM = 0.98
@@ -36,8 +36,7 @@ FIRST_WAIT = 0.5
 LONGEST_WAIT = 60.0
 LONGEST_SILENCE = 30.0
 BUDGET = 20.0
-QUICK = 8.0
-ROOM, SPARE = 1.5, 4.0
+SETTLED = 30
 
 
 def begin(rates: Rates, now: float) -> State:
@@ -125,11 +124,19 @@ def _answered(state: State, rates: Rates, permit: Permit, tokens: int | None, no
             token_due += (tokens - permit.cost) / state.token_rate
     took = now - permit.at
     latency = 0.95 * state.latency + 0.05 * took if state.accepted else took
+    lowest = min(latency, 1.0005 * state.lowest) if state.accepted > SETTLED else INF
+    most, knee, rate = state.most_open, state.knee, min(state.request_rate, state.found)
+    if rate < INF:
+        most = min(most + 1.0, width.needed(rate, latency, lowest))
+    elif rates.find:
+        most, knee = width.widen(most, knee, state.accepted + 1, latency=latency, now=now)
     state = state._replace(
         token_due=token_due,
         billed=billed,
         open=state.open - 1,
-        most_open=_wider(state, rates, latency),
+        most_open=min(most, rates.concurrency or INF),
+        knee=knee,
+        lowest=lowest,
         accepted=state.accepted + 1,
         latency=latency,
         budget=min(BUDGET, state.budget + 1.0),
@@ -142,6 +149,7 @@ def _answered(state: State, rates: Rates, permit: Permit, tokens: int | None, no
                 probing=False,
                 budget=BUDGET_AT_FIRST,
                 most_open=state.open + 1.0,
+                knee=width.Knee(),
                 failures=0,
             )
         if permit.at > finder.troubled:
@@ -154,15 +162,6 @@ def _answered(state: State, rates: Rates, permit: Permit, tokens: int | None, no
 
 def _works(state: State) -> State:
     return state._replace(failing_since=None, reason="")
-
-
-def _wider(state: State, rates: Rates, latency: float) -> float:
-    """Return how many requests may be open, after an answer."""
-    most, rate = state.most_open, min(state.request_rate, state.found)
-    cap = rates.concurrency or INF
-    if rate < INF:
-        return min(most + 1.0, ROOM * rate * latency + SPARE, cap)
-    return min(most + (1.0 if most < QUICK else 1.0 / most), cap)
 
 
 def _throttled(state: State, permit: Permit, outcome: Throttled, now: float, draw: float) -> State:

@@ -55,6 +55,7 @@ class Manifest:
     finished: str
     versions: dict[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    pace: dict[str, Any] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -61,11 +61,28 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
     if s.cost and s.unsure_tokens:
         told = f"{s.unsure_tokens:,} more may have been billed: their answers were lost"
         lines.append(row("", told))
+    if pace := pace_words(s.pace):
+        lines.append(row("pace", pace))
     if s.failures:
         told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(s.failures.items()))
         lines.append(row("tried again", told))
     lines.append(row("next", search))
     return "\n".join(lines)
+
+
+def pace_words(pace: dict[str, Any]) -> str:
+    """Return how well limits were used: the one used most, 429s, and what was waited for."""
+    limits = pace.get("limits") or {}
+    if not limits:
+        return ""
+    name = max(limits, key=lambda name: limits[name]["used"])
+    use = limits[name]
+    words = f"{100 * use['used']:.1f} % of {use['limit']:,.0f} {name} ({use['told_by']})"
+    words += f", {100 * pace['throttled']:.2f} % 429s"
+    waited = max(pace["waited"], key=lambda why: pace["waited"][why], default="")
+    if waited and pace["waited"][waited] >= 1.0:
+        words += f"; waited {span(pace['waited'][waited])} for {waited}"
+    return words
 
 
 def plan_words(plan: Plan) -> str:

@@ -9,7 +9,7 @@ PYTHON ?= python3
 UV = $(shell command -v uv || echo $(BIN)/uv)
 JOB ?= jobs/quickstart.toml
 
-.PHONY: help setup run test test-slow audit interop airflow torch lint types bench lock clean
+.PHONY: help setup run test test-slow audit interop airflow torch browser lint types bench lock clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
@@ -48,6 +48,11 @@ airflow: $(STAMP)
 torch: $(STAMP)
 	@test -x .venv-torch/bin/python || $(BIN)/python -m venv .venv-torch
 	@$(UV) pip install --quiet --python .venv-torch/bin/python --editable . --group torch
+
+# make browser  install what test-slow opens the report with: playwright, and Chromium where apt-get may
+browser: $(STAMP)
+	@$(UV) pip install --quiet --python $(BIN)/python --group browser
+	@command -v chromium >/dev/null || apt-get install -y -qq chromium >/dev/null 2>&1 || echo "no chromium: install it with your system's package manager, or name one in BATCHEMBED_CHROMIUM"
 
 # make lint  ruff and mypy
 lint: $(STAMP)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from batchembed.version import VERSION
 
 if TYPE_CHECKING:
-    from batchembed.api import plan, search, similarity, status, verify
+    from batchembed.api import plan, report, search, similarity, status, verify
     from batchembed.errors import BatchembedError
     from batchembed.job import Job, from_dict, load
     from batchembed.monitor import Monitor, Summary
@@ -27,6 +27,7 @@ _HOMES = {
     "from_dict": "job",
     "load": "job",
     "plan": "api",
+    "report": "api",
     "run": "run",
     "run_async": "run",
     "search": "api",
@@ -44,6 +45,7 @@ __all__ = [
     "from_dict",
     "load",
     "plan",
+    "report",
     "run",
     "run_async",
     "search",

@@ -16,6 +16,7 @@ NAMES = {
     "from_dict": "function",
     "load": "function",
     "plan": "function",
+    "report": "function",
     "run": "function",
     "run_async": "function",
     "search": "function",
@@ -44,7 +45,7 @@ def test_each_name_is_what_it_says(name):
         assert isinstance(found, kind)
 
 
-@pytest.mark.parametrize("name", ["run", "plan", "similarity", "verify"])
+@pytest.mark.parametrize("name", ["run", "plan", "report", "similarity", "verify"])
 def test_a_name_stays_a_function_whatever_is_imported(name):
     """Importing the module of a public function's name does not put it in the function's place."""
     code = f"import batchembed.{name}, batchembed; assert callable(batchembed.{name})"

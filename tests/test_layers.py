@@ -34,6 +34,8 @@ DOORS = {
     "ray": "engines.ray",
     "airflow": "airflow",
     "obstore": "store",
+    "matplotlib": "report.slides",
+    "umap": "report.projection",
 }
 DIALECTS = ("providers.aleph_alpha", "providers.openai")
 IMPURE = {"aiohttp", "asyncio", "datetime", "logging", "os", "random", "secrets", "socket", "time"}

@@ -76,6 +76,7 @@ def test_a_run_tells_rows_vectors_rejects_bill_and_what_is_next():
     assert found["paid"] == ["24 requests, 98,765 tokens, cost unknown"]
     assert found["tried again"] == ["2 throttled, 1 unavailable"]
     assert found["next"] == ['batchembed search runs/x "…"']
+    assert found["look"] == ["batchembed report runs/x"]
     assert found["nearest"] == [f"0.88  one text of two lines  ~  {'x' * 35}…"]
     assert len(found[""]) == 1
 

@@ -1,19 +1,22 @@
-"""What can be asked: a first job, plan, status, verify, similarity, search."""
+"""What can be asked: a first job, plan, status, verify, similarity, search, report."""
 
 from batchembed.api.beginning import Found, begin, look_at
 from batchembed.api.comparing import Glance, Hit, glance, rethreshold, search, similarity
 from batchembed.api.looking import status
 from batchembed.api.planning import plan
+from batchembed.api.reporting import Reported, report
 from batchembed.api.verifying import verify
 
 __all__ = [
     "Found",
     "Glance",
     "Hit",
+    "Reported",
     "begin",
     "glance",
     "look_at",
     "plan",
+    "report",
     "rethreshold",
     "search",
     "similarity",

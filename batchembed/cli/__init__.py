@@ -23,6 +23,7 @@ COMMANDS = (
     looking.similarity,
     looking.rethreshold,
     looking.search,
+    looking.report,
     looking.providers,
 )
 

@@ -113,6 +113,57 @@ def search(run_directory: Path, text: str, top_k: int, *, as_json: bool, **how: 
 
 
 @click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "png"]),
+    default="html",
+    show_default=True,
+    help="One page, or map and heat map as images.",
+)
+@click.option(
+    "--rows",
+    metavar="N",
+    type=click.IntRange(1, 10_000),
+    default=5000,
+    show_default=True,
+    help="Show at most N rows, drawn at random from more.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Which rows.")
+@click.option(
+    "--map",
+    "map_by",
+    type=click.Choice(["pca", "umap"]),
+    default="pca",
+    show_default=True,
+    help="How vectors become points; umap is an extra.",
+)
+@click.option(
+    "--colour",
+    "--color",
+    metavar="COL",
+    default="cluster",
+    show_default=True,
+    help="The column that colours the map at first.",
+)
+@column_option
+@as_json
+@leaves
+def report(run_directory: Path, form: Any, as_json: bool, **told: Any) -> None:
+    """Make RUN/report.html to look at, and RUN/CARD.md.
+
+    \b
+    Example: batchembed report runs/articles
+    """
+    from batchembed import api
+    from batchembed.words import report_words
+
+    found = api.report(run_directory, form, **told)
+    answer(found, report_words(found), as_json=as_json)
+
+
+@click.command()
 @as_json
 @leaves
 def providers(as_json: bool) -> None:

@@ -6,5 +6,6 @@ from batchembed.corpus.files import CorpusFile
 from batchembed.corpus.looking import look
 from batchembed.corpus.reading import Corpus, Rows, scan
 from batchembed.corpus.settings import CorpusSettings
+from batchembed.corpus.texts import rendered
 
-__all__ = ["Corpus", "CorpusFile", "CorpusSettings", "Rows", "look", "scan"]
+__all__ = ["Corpus", "CorpusFile", "CorpusSettings", "Rows", "look", "rendered", "scan"]

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batchembed.corpus.columns import Columns
+from batchembed.corpus.columns import Columns, mentioned
 from batchembed.corpus.files import CorpusFile
 from batchembed.corpus.formats import Batch
+from batchembed.corpus.settings import CorpusSettings
 from batchembed.corpus.sizes import value_bytes
 from batchembed.errors import CorpusError
 
@@ -132,6 +133,15 @@ def _places(
         if name == column and length:
             yield at, length
         at += length
+
+
+def rendered(rows: pa.RecordBatch, settings: CorpusSettings) -> list[str | None] | None:
+    """Return the texts that a run made of `rows`; None where the rows hold none, or not all."""
+    columns = mentioned(settings)
+    if not columns.text or not set(columns.text) <= set(rows.schema.names):
+        return None
+    texts = Texts(columns, rows.schema, CorpusFile("the run", 0, 0, kind="arrow"))
+    return texts.render(Batch(rows), 0, rows.num_rows)
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

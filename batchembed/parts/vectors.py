@@ -74,6 +74,16 @@ class RunVectors:
         told: dict[str, Any] = batch.select(names).slice(row - first, 1).to_pylist()[0]
         return told
 
+    def take(self, rows: NDArray[np.int64]) -> pa.Table:
+        """Return whole rows, vector and key included; `rows` are numbers in ascending order."""
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        pieces = [
+            batch.take(pa.array(rows[numbers == number] - first))
+            for number in np.unique(numbers)
+            for first, batch in [self._batches[number]]
+        ]
+        return pa.Table.from_batches(pieces)
+
     def read(self, start: int, stop: int) -> tuple[Vectors, NDArray[np.bool_]]:
         """Return the vectors of the rows in [start, stop), (n, d), and which rows have one."""
         vectors = np.zeros((stop - start, self.dimensions), np.float32)

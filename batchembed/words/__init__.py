@@ -1,6 +1,12 @@
 """What commands say to people about what they found."""
 
-from batchembed.words.looking import compared_words, hit_words, provider_words, verify_words
+from batchembed.words.looking import (
+    compared_words,
+    hit_words,
+    provider_words,
+    report_words,
+    verify_words,
+)
 from batchembed.words.plain import json_words, mistake, shown
 from batchembed.words.running import begun_words, plan_words, run_words, status_words
 
@@ -12,6 +18,7 @@ __all__ = [
     "mistake",
     "plan_words",
     "provider_words",
+    "report_words",
     "run_words",
     "shown",
     "status_words",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from batchembed.words.plain import cut, row, size
 
 if TYPE_CHECKING:
-    from batchembed.api import Hit
+    from batchembed.api import Hit, Reported
     from batchembed.providers import ProviderInfo
     from batchembed.similarity import Compared
     from batchembed.verify import Verified
@@ -53,6 +53,12 @@ def hit_words(hits: Sequence[Hit]) -> str:
             f"{hit.score:.4f}  {cut(str(hit.id), SNIPPET)}  {cut(' · '.join(texts), SNIPPET)}"
         )
     return "\n".join(lines)
+
+
+def report_words(found: Reported) -> str:
+    """Return what was made of a run, to look at."""
+    shown = f"{found.shown:,} of {found.rows:,} rows shown, {size(found.bytes)}"
+    return "\n".join([shown, *(row("written", name) for name in found.files)])
 
 
 def provider_words(found: Sequence[ProviderInfo]) -> str:

@@ -66,7 +66,10 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
     if s.failures:
         told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(s.failures.items()))
         lines.append(row("tried again", told))
-    lines.append(row("next", search))
+    look = f"batchembed report {shlex.quote(s.path)}"
+    if s.columns:
+        look += f" --column {s.columns[0]}"
+    lines += [row("next", search), row("look", look)]
     return "\n".join(lines)
 
 

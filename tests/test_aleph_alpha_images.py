@@ -13,6 +13,7 @@ from fakes.places import Place
 from fakes.runs import digests, manifest, output, rejects, write_job
 
 from batchembed.corpus import CorpusSettings, scan
+from batchembed.prompts import Image
 
 HOW = {"limits": {"max_rejects": 4, "concurrency": 2}}
 
@@ -326,6 +327,20 @@ def test_what_no_arrow_table_can_hold_is_not_changed(album):
     job.run(code=3)
     assert job.sent() == ["fine"]
     assert [r["reason"] for r in rejects(job.out)] == ["lone_surrogate"]
+
+
+def test_images_stand_beside_a_corpus_on_another_file_system(tmp_path):
+    """A relative path counts from the folder of the corpus file there as well."""
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "1.png").write_bytes(picture(1))
+    table = pa.table({"image": ["pictures/1.png", "pictures/2.png"]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    rows = scan(CorpusSettings((f"file://{tmp_path}/rows.parquet",), image="image"))
+    before = rows.fingerprint()
+    (some,) = rows.texts()
+    assert some.prompts() == [(Image(picture(1)),), "missing_image"]
+    (tmp_path / "pictures" / "2.png").write_bytes(picture(2))
+    assert rows.fingerprint() != before
 
 
 def test_the_images_of_a_corpus_are_never_in_memory_together(tmp_path):

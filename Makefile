@@ -9,7 +9,7 @@ PYTHON ?= python3
 UV = $(shell command -v uv || echo $(BIN)/uv)
 JOB ?= jobs/quickstart.toml
 
-.PHONY: help setup run test test-slow audit interop airflow torch browser lint types bench lock clean
+.PHONY: help setup run test test-slow audit interop airflow torch browser lint types bench bench-peers lock clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
@@ -68,6 +68,12 @@ audit: $(STAMP)
 # make bench  measure, as ratios in one run; prints the tables of docs/benchmarks.md
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
+
+# make bench-peers  measure comparisons beside faiss and others, in a venv of their own; goes on where it stopped
+bench-peers: $(STAMP)
+	@test -x .venv-peers/bin/python || $(BIN)/python -m venv .venv-peers
+	@$(UV) pip install --quiet --python .venv-peers/bin/python --editable . --group bench-peers
+	@.venv-peers/bin/python -m benchmarks.peers --results .peers.jsonl
 
 # make lock  resolve pyproject.toml anew into requirements.lock
 lock:

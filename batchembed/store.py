@@ -15,7 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
+
+from batchembed.direct import DirectFile
 
 TEMPORARY = ".tmp-"
 CHECKPOINT = "checkpoint"
@@ -54,10 +56,10 @@ class Store:
             writer.write(data)
             writer.commit()
 
-    def create(self, name: str) -> Writer:
+    def create(self, name: str, *, hashed: bool = True) -> Writer:
         """Open a file for writing that appears under its name when it is committed."""
         self.make_folder(str(Path(name).parent))
-        return Writer(self, name)
+        return Writer(self, name, hashed=hashed)
 
     def append(self, name: str) -> Appender:
         """Open a new file whose every write is at once visible to whoever reads it."""
@@ -153,15 +155,18 @@ class Appender:
 class Writer:
     """A file in the making; without `commit`, leaving the `with` block removes it.
 
-    `sha256` and `size` are of what was written. Usable as a sink by pyarrow.
+    `sha256` (if it is `hashed`) and `size` are of what was written. What is not hashed is written
+    past the page cache. Usable as a sink by pyarrow.
     """
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, store: Store, name: str, *, hashed: bool = True) -> None:
         self._store = store
         self._final = store.path(name)
         self._temporary = self._final.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
-        self._file = self._temporary.open("xb")
-        self._hash = hashlib.sha256()
+        self._file: BinaryIO | DirectFile = (
+            self._temporary.open("xb") if hashed else DirectFile(self._temporary)
+        )
+        self._hash = hashlib.sha256() if hashed else None
         self._aside = ThreadPoolExecutor(1)  # its thread starts with the first large write
         self.size = 0
         self.closed = False
@@ -187,7 +192,9 @@ class Writer:
     def write(self, data: bytes | memoryview) -> int:
         """Append bytes; return how many."""
         view = memoryview(data).cast("B")
-        if len(view) < HASH_ASIDE:
+        if self._hash is None:
+            self._file.write(view)
+        elif len(view) < HASH_ASIDE:
             self._file.write(view)
             self._hash.update(view)
         else:
@@ -202,8 +209,8 @@ class Writer:
 
     @property
     def sha256(self) -> str:
-        """The hex digest of what was written so far."""
-        return self._hash.hexdigest()
+        """The hex digest of what was written so far, "" where that is not hashed."""
+        return self._hash.hexdigest() if self._hash else ""
 
     def commit(self) -> None:
         """Make the file durable and give it its name."""

@@ -19,6 +19,7 @@ from benchmarks.measuring import Scope, Table, child, goal, median, module, rati
 
 ROWS, QUICK_ROWS = 50_000, 15_000
 DIMENSIONS, K = 256, 10
+GOALS = {"random 384": 0.7, "random 128": 0.85, "texts": 0.85}
 TILE = 1024
 Floats = NDArray[np.float32]
 
@@ -57,12 +58,13 @@ def measure(scope: Scope) -> Table:
     corpus = corpora.short(scope, rows)
     rounds = min(scope.rounds, 3)
     words = (str(corpus), str(rows), str(rounds))
+    # Such variables make numpy's BLAS take this processor for an older one.
+    plain = ("env", "-u", "OPENBLAS_CORETYPE", "-u", "OPENBLAS_L2_SIZE")
     table = [
-        _row(title, child(module("similarity", kind, *words)).output)
-        for title, kind in (("random", "random"), ("texts, the embedded model", "texts"))
+        _row(kind, child((*plain, *module("similarity", kind, *words))).output) for kind in GOALS
     ]
     return Table(
-        f"Exact top {K} of {rows:,} x {DIMENSIONS}",
+        f"Exact top {K} of {rows:,}",
         ("vectors", "full float32 product", "ours", "ratio", "goal", "product + argpartition"),
         table,
         "Wall time on all cores, in one process, one after the other; median of "
@@ -77,7 +79,14 @@ def _row(title: str, output: str) -> tuple[str, ...]:
     full, own, theirs = (median(found[name]) for name in ("product", "ours", "numpy"))
     part = ratio(found["ours"], found["product"])
     shown = f"{theirs:.2f} s: {theirs / own:.1f} x ours"
-    return title, f"{full:.2f} s", f"{own:.2f} s", f"**{part:.2f}**", goal(part, most=1.0), shown
+    return (
+        title,
+        f"{full:.2f} s",
+        f"{own:.2f} s",
+        f"**{part:.2f}**",
+        goal(part, most=GOALS[title]),
+        shown,
+    )
 
 
 # -- the process that is measured -----------------------------------------------------------------
@@ -144,7 +153,8 @@ def _vectors(kind: str, corpus: str, rows: int) -> Floats:
 
         texts = pq.read_table(corpus, columns=["text"])["text"].to_pylist()[:rows]
         return StaticModel.load(dimensions=DIMENSIONS).encode(texts)[0]
-    vectors = np.random.default_rng(1).normal(size=(rows, DIMENSIONS)).astype(np.float32)
+    dimensions = int(kind.split()[1])
+    vectors = np.random.default_rng(1).normal(size=(rows, dimensions)).astype(np.float32)
     unit: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return unit
 

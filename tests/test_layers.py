@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / "batchembed"
 LEVELS = (
     (
         "spec exchange prompts store monitor errors buckets clock controls cores version history "
-        "interrupts seal lock"
+        "interrupts seal lock direct"
     ),
     "corpus packing pacing ledger segments parts providers prices",
     "embed publish plan verify similarity search report job survey directory",

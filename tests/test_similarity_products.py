@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_similarity import Held, brief, bytes_of, cases, check_neighbors, random_side, table_of
 
-from batchembed.similarity import Grid, choosing, comparison
+from batchembed.errors import JobError, MissingExtraError
+from batchembed.similarity import Grid, choosing, comparison, device
 from batchembed.similarity.bfloat16 import Bfloat16, BitsBlock
 from batchembed.similarity.blocks import Side, bound_of
 from batchembed.similarity.kernels import exact
@@ -185,3 +186,14 @@ def test_vectors_of_very_different_lengths_are_not_rounded(monkeypatch):
     assert asked_for == []
     table_of(held, top_k=2)
     assert len(asked_for) == 1
+
+
+def test_a_device_needs_torch(monkeypatch):
+    """Without torch, a GPU is refused and the hint is the line that installs it."""
+    monkeypatch.setattr(device, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match="torch") as caught:
+        bytes_of(Held(np.eye(3)), top_k=1, device="cuda")
+    assert "pip install" in caught.value.hint
+    for asked, word in (({"dense": True}, "dense"), ({"top_k": 1}, "`tpu`")):
+        with pytest.raises(JobError, match=word):
+            bytes_of(Held(np.eye(3)), device="cuda" if "dense" in asked else "tpu", **asked)

@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from test_similarity import Held, brief, bytes_of, cases
 from test_similarity_products import grid_of, rounded
 
+from batchembed.errors import UsageError
 from batchembed.similarity import Grid, choosing
 from batchembed.similarity.bfloat16 import Bfloat16
 from batchembed.similarity.blocks import Side, bound_of
+from batchembed.similarity.device import OnDevice
 from batchembed.similarity.kernels import exact
 from batchembed.similarity.products import Float32
 from batchembed.similarity.vectors import square
@@ -80,6 +82,29 @@ def test_pairs_through_torch(least, case):
     asked = {"min_score": least, "metric": case.metric}
     grid = grid_of(case.grid, Bfloat16())
     assert bytes_of(left, right, grid=grid, **asked) == bytes_of(left, right, **asked)
+
+
+@with_torch
+@brief
+@given(asked=st.sampled_from([{"top_k": 5}, {"min_score": 0.2}]), case=cases)
+def test_what_a_device_makes_is_the_same(asked, case):
+    """The code for GPUs, on the processor: byte for byte what float32 gives."""
+    left, right = case.sides()
+    asked = asked | {"metric": case.metric}
+    grid = grid_of(case.grid, OnDevice("cpu"))
+    assert bytes_of(left, right, grid=grid, **asked) == bytes_of(left, right, **asked)
+
+
+@with_torch
+def test_a_device_that_is_not_there():
+    """Without a GPU, `cuda` is refused with a hint; nothing falls back in silence."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(UsageError, match="cuda") as caught:
+        bytes_of(Held(np.eye(3)), top_k=1, device="cuda")
+    assert caught.value.hint
 
 
 @with_torch

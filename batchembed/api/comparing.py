@@ -85,7 +85,7 @@ def _writer(out: Path) -> Writer:
     if out.is_dir():
         raise UsageError(f"`{out}` is a folder", hint=hint)
     try:
-        return Store(out.absolute().parent).create(out.name)
+        return Store(out.absolute().parent).create(out.name, hashed=False)
     except OSError as error:
         raise UsageError(f"cannot write `{out}`: {error.strerror}", hint=hint) from error
 
@@ -202,11 +202,11 @@ def _glances(root: Path, k: int) -> list[Glance]:
             near = neighbors[row].as_py()
             if near:
                 other = pc.index(ids, near[0]["id"]).as_py()
-                found.append(Glance(_label(left, row), _label(right, other), near[0]["score"]))
+                found.append(Glance(label(left, row), label(right, other), near[0]["score"]))
     return found
 
 
-def _label(run: RunVectors, row: int) -> str:
+def label(run: RunVectors, row: int) -> str:
     """Return a few words that tell a row: its first text that is not its id."""
     name = run.ids[row].as_py()
     texts = [v for v in run.row(row).values() if isinstance(v, str) and v != name]

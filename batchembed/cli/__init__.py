@@ -22,6 +22,8 @@ COMMANDS = (
     looking.verify,
     looking.similarity,
     looking.rethreshold,
+    looking.pairs,
+    looking.neighbors,
     looking.search,
     looking.report,
     looking.providers,

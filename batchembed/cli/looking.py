@@ -44,10 +44,12 @@ def verify(run_directory: Path, sample: int, seed: int, as_json: bool) -> None:
 @click.option("--out", metavar="FILE", required=True, type=click.Path(path_type=Path))
 @click.option("--top-k", type=click.IntRange(1), metavar="K", help="The K nearest of each row.")
 @click.option("--min-score", type=float, metavar="S", help="All pairs that score at least S.")
+@click.option("--groups", is_flag=True, help="With --min-score: near duplicates in groups.")
 @click.option("--dense", is_flag=True, help="Every score.")
 @click.option("--metric", type=click.Choice(["cosine", "dot"]), default="cosine", show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
 @column_option
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where: torch.")
 @click.option("--force", is_flag=True, help="Also compare queries with queries, also over 10 GB.")
 @as_json
 @leaves
@@ -71,6 +73,46 @@ def similarity(
         left, right, out, settings, column=column, monitor=monitor_for(quiet=as_json)
     )
     answer(found, compared_words(found, out), as_json=as_json)
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--count", type=click.IntRange(1), default=10, show_default=True, metavar="N")
+@click.option("--least", is_flag=True, help="The least similar pairs.")
+@click.option("--near", type=float, metavar="S", help="The pairs nearest to a score.")
+@column_option
+@as_json
+@leaves
+def pairs(run_directory: Path, count: int, *, as_json: bool, **told: Any) -> None:
+    """Print the most similar pairs of rows; or the least similar, or those nearest to a score.
+
+    \b
+    Example: batchembed pairs runs/articles --near 0.9 --count 20
+    """
+    from batchembed import api
+    from batchembed.words import pair_words
+
+    found = api.pairs(run_directory, count, **told)
+    answer(found, pair_words(found), as_json=as_json)
+
+
+@click.command()
+@click.argument("nearest", metavar="TOP_K", type=click.Path(path_type=Path))
+@click.option("--of", metavar="RUN", required=True, type=click.Path(path_type=Path))
+@click.option("--to", metavar="RUN", type=click.Path(path_type=Path), help="The other run, if any.")
+@click.option("--out", metavar="FILE", required=True, type=click.Path(path_type=Path))
+@as_json
+@leaves
+def neighbors(nearest: Path, of: Path, to: Path | None, out: Path, as_json: bool) -> None:
+    """Join a --top-k file with the columns of its rows, as .csv for a spreadsheet or .parquet.
+
+    \b
+    Example: batchembed neighbors near.arrow --of runs/articles --out near.csv
+    """
+    from batchembed import api
+
+    count = api.neighbors_table(nearest, of, out, to=to)
+    answer({"rows": count, "out": str(out)}, f"{count:,} rows in {out}", as_json=as_json)
 
 
 @click.command()

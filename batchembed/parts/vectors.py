@@ -66,6 +66,12 @@ class RunVectors:
         columns = [batch.column(batch.schema.get_field_index(name)) for _, batch in self._batches]
         return pa.chunked_array(columns).combine_chunks() if columns else pa.nulls(0)
 
+    @property
+    def names(self) -> list[str]:
+        """The columns that the corpus gave, but vectors and key."""
+        schema = self._batches[0][1].schema if self._batches else pa.schema([])
+        return [n for n in schema.names if n != KEY and n not in self.manifest.columns]
+
     def row(self, row: int) -> dict[str, Any]:
         """Return the columns of one row, but its vector and key."""
         number = int(np.searchsorted(self._starts, row, side="right")) - 1

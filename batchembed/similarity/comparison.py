@@ -16,10 +16,12 @@ from batchembed.similarity import output
 from batchembed.similarity.blocks import Grid, Side
 from batchembed.similarity.choosing import alone, fastest
 from batchembed.similarity.dense import DenseScores
+from batchembed.similarity.device import DEVICE_TILE, OnDevice
+from batchembed.similarity.groups import connected, groups_batches, groups_schema
 from batchembed.similarity.grown import Earlier, Place
 from batchembed.similarity.kept import Kept
 from batchembed.similarity.neighbors import join
-from batchembed.similarity.pairs import KnownPairs, PairSearch
+from batchembed.similarity.pairs import KnownPairs, Pairs, PairSearch
 from batchembed.similarity.products import Float32, Product
 from batchembed.similarity.settings import (
     METADATA_KEY,
@@ -73,6 +75,10 @@ def compare(
         earlier = None
     work = _Work(mine, theirs, settings, grid, progress, earlier=earlier)
     work.check_range()
+    if settings.device != "cpu" and grid.product is None:
+        device = OnDevice(settings.device)
+        grid = replace(grid, product=device, tile=DEVICE_TILE, stripe=DEVICE_TILE)
+        work = replace(work, grid=grid)
     product = grid.product or work.product()
     about = output.metadata(asked, mine[1], None if theirs is None else theirs[1])
     kept = None if keep is None or settings.dense else work.kept(keep, about, product)
@@ -179,6 +185,10 @@ class _Work:
             kept=self.keep,
             known=None if self.earlier is None else _known(self.earlier, mine, theirs),
         )
+        if self.settings.groups:
+            ids = self.left[0].ids
+            schema = groups_schema(ids.type, about)
+            return schema, _groups(schema, search.run(), ids)
         return schema, output.pairs_batches(schema, search.run(), self.left[0], self.other[0])
 
     def _dense(self, about: dict[bytes, bytes]) -> Batches:
@@ -188,7 +198,7 @@ class _Work:
             self.left,
             self.right,
             cosine=self.cosine,
-            budget=self.grid.budget,
+            grid=self.grid,
             progress=self.progress,
         )
         return schema, scores.batches(schema)
@@ -205,6 +215,10 @@ def _known(earlier: Earlier, left: Place, right: Place) -> KnownPairs:
     return KnownPairs(earlier.pairs(left, right), rows, columns)
 
 
+def _groups(schema: pa.Schema, pairs: Iterator[Pairs], ids: pa.Array) -> Iterator[pa.RecordBatch]:
+    yield from groups_batches(schema, connected(pairs, len(ids)), ids)
+
+
 class _Counted:
     """Passes batches on and counts the scores in them."""
 
@@ -215,7 +229,6 @@ class _Counted:
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         for batch in self._batches:
             last = batch.column(batch.num_columns - 1)
-            nested = not pa.types.is_floating(last.type)
-            values = last.flatten() if nested else last
+            values = last.flatten() if pa.types.is_nested(last.type) else last
             self.scores += len(values) - values.null_count
             yield batch

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchembed.similarity.blocks import Grid, Side
-from batchembed.similarity.products import Floats
+from batchembed.similarity.products import Buffers, Floats
 from batchembed.similarity.settings import Meter, Progress
 from batchembed.similarity.vectors import Surveyed
 
@@ -20,13 +23,18 @@ TILE = 2048
 STRIPE = 512
 DIMENSIONS_AT_ONCE = 128
 LEAST_STRIPE = 16
-_STRIPE_BYTES = 128 << 20
+_STRIPE_BYTES = 64 << 20
+_AHEAD = 1
+
+Scores = NDArray[np.floating[Any]]
 
 
 class DenseScores:
     """Makes the record batches of dense scores; `right` None means the left itself.
 
-    Rows without a vector have null `scores`, and a null in everybody else's.
+    Rows without a vector have null `scores`, and a null in everybody else's. While a stripe is
+    written, threads make the next ones: memory holds one more than there are threads, and that
+    which is written.
     """
 
     def __init__(
@@ -35,44 +43,78 @@ class DenseScores:
         right: Surveyed | None,
         *,
         cosine: bool,
-        budget: int,
+        grid: Grid,
         progress: Progress | None,
     ) -> None:
         others = left if right is None else right
         self.height = stripe_height(others[0].rows)
-        self.left = _side(left, cosine=cosine, grid=Grid(tile=self.height, budget=budget // 8))
-        self.right = _side(others, cosine=cosine, grid=Grid(tile=TILE, budget=budget))
+        mine = Grid(tile=self.height, budget=grid.budget // 8)
+        self.left = _side(left, cosine=cosine, grid=mine)
+        self.right = _side(others, cosine=cosine, grid=Grid(tile=TILE, budget=grid.budget))
+        self.threads = grid.threads
         self.diagonal = right is None and cosine
         self.meter = Meter(progress, left[0].rows * others[0].rows)
         self._absent = np.flatnonzero(self.right.squares == 0)
+        self._buffers, self._parts = Buffers(np.float32), Buffers(np.float32)
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in corpus order; the schema says whether scores are 16 or 32 bits."""
+        """Yield the rows in corpus order; the schema says whether scores are 16 or 32 bits.
+
+        A batch must be written before the next is asked for: its memory is used again.
+        """
         kind = schema.field("scores").type
-        value = np.dtype(kind.value_type.to_pandas_dtype())
         names = self.left.vectors.ids
-        scores = np.zeros((self.height, self.right.rows.size), np.float32)
-        for number in range(self.left.tiles):
+        for number, scores in self._stripes(np.dtype(kind.value_type.to_pandas_dtype())):
             count = self.left.length(number)
-            self._fill(number, scores)
             ids = names.slice(number * self.height, count)
-            lists = self._lists(number, scores[:count].astype(value, copy=False), kind)
-            yield pa.record_batch([ids, lists], schema=schema)
+            yield pa.record_batch([ids, self._lists(number, scores[:count], kind)], schema=schema)
             self.meter.add(count * int(self.right.rows.size))
 
-    def _fill(self, number: int, scores: Floats) -> None:
+    def _stripes(self, value: np.dtype[Any]) -> Iterator[tuple[int, Scores]]:
+        """Yield (stripe, its scores) in order, while threads make those that follow."""
+        shape = self.height, int(self.right.rows.size)
+        count = min(self.left.tiles, self.threads + _AHEAD + 1)
+        rooms = [np.zeros(shape, value) for _ in range(count)]
+        with ThreadPoolExecutor(self.threads) as pool:
+            waiting = deque(
+                pool.submit(self._fill, number, room) for number, room in enumerate(rooms[:-1])
+            )
+            try:
+                for number in range(self.left.tiles):
+                    if (ahead := number + count - 1) < self.left.tiles:
+                        room = rooms[ahead % count]
+                        waiting.append(pool.submit(self._fill, ahead, room))
+                    yield number, waiting.popleft().result()
+            finally:
+                for unneeded in waiting:
+                    unneeded.cancel()
+
+    def _fill(self, number: int, scores: Scores) -> Scores:
         rows = _padded(self.left[number].operand, self.height)
         for j in range(self.right.tiles):
-            columns = slice(j * TILE, j * TILE + self.right.length(j))
-            block = product(rows, _padded(self.right[j].operand, TILE))
-            scores[:, columns] = block[:, : self.right.length(j)]
-        if self.left.unit:
-            np.clip(scores, -1.0, 1.0, out=scores)
+            width = self.right.length(j)
+            block = self._product(rows, _padded(self.right[j].operand, TILE))[:, :width]
+            target = scores[:, j * TILE : j * TILE + width]
+            if self.left.unit:
+                np.clip(block, -1.0, 1.0, out=block)
+            np.copyto(target, block, casting="same_kind")
         if self.diagonal:
             own = np.arange(self.left.length(number))
             scores[own, number * self.height + own] = 1.0
+        return scores
 
-    def _lists(self, number: int, scores: NDArray[np.floating], kind: pa.DataType) -> pa.Array:
+    def _product(self, rows: Floats, columns: Floats) -> Floats:
+        """Return rows times columns transposed, the dimensions added up piece by piece."""
+        scores = self._buffers.shaped(len(rows), len(columns))
+        part = self._parts.shaped(len(rows), len(columns))
+        for start in range(0, rows.shape[1], DIMENSIONS_AT_ONCE):
+            piece = slice(start, start + DIMENSIONS_AT_ONCE)
+            np.matmul(rows[:, piece], columns[:, piece].T, out=part if start else scores)
+            if start:
+                np.add(scores, part, out=scores)
+        return scores
+
+    def _lists(self, number: int, scores: Scores, kind: pa.DataType) -> pa.Array:
         """Return a FixedSizeList array over the scores, without copying them."""
         count, width = scores.shape
         bits = None
@@ -89,17 +131,8 @@ class DenseScores:
         return pa.Array.from_buffers(kind, count, [mask], children=[values])
 
 
-def product(rows: Floats, columns: Floats) -> Floats:
-    """Return rows times columns transposed, the dimensions added up piece by piece."""
-    scores = np.zeros((len(rows), len(columns)), np.float32)
-    for start in range(0, rows.shape[1], DIMENSIONS_AT_ONCE):
-        part = slice(start, start + DIMENSIONS_AT_ONCE)
-        scores += rows[:, part] @ columns[:, part].T
-    return scores
-
-
 def stripe_height(columns: int) -> int:
-    """Return how many rows are made at once: 512, or fewer where that takes over 128 MB."""
+    """Return how many rows are made at once: 512, or fewer where that takes over 64 MB."""
     height = STRIPE
     while height > LEAST_STRIPE and height * columns * 4 > _STRIPE_BYTES:
         height //= 2

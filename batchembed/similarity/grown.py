@@ -63,7 +63,7 @@ class Earlier:
         """Return whether its rows are the first ones now, and can be told by their ids."""
         sides = {"left": left} if right is None else {"left": left, "right": right}
         return set(sides) == set(self.rows) and all(
-            found.start == self.digests[name] and _told_apart(vectors.ids, self.at(name))
+            found.start == self.digests[name] and told_apart(vectors.ids, self.at(name))
             for name, (vectors, found) in sides.items()
         )
 
@@ -86,7 +86,7 @@ class Earlier:
         counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
         flat = lists.flatten()
         names = right.slice(0, self.at("right") or self.at("left"))
-        found = _rows_of(flat.field("id"), names, self.path)
+        found = rows_of(flat.field("id"), names, self.path)
         scores = flat.field("score").to_numpy().astype(np.float32)
         return np.repeat(np.arange(counts.size), counts), found, scores
 
@@ -101,8 +101,8 @@ class Earlier:
             file = pa.ipc.open_file(source)
             for number in range(file.num_record_batches):
                 batch = file.get_batch(number)
-                mine = left.positions(_rows_of(batch.column(0), names, self.path))
-                theirs = right.positions(_rows_of(batch.column(1), others, self.path))
+                mine = left.positions(rows_of(batch.column(0), names, self.path))
+                theirs = right.positions(rows_of(batch.column(1), others, self.path))
                 scores = batch.column(2).to_numpy(zero_copy_only=False)
                 self._check(left.side, right.side, (mine, theirs, scores))
                 yield mine, theirs, scores
@@ -139,14 +139,16 @@ class Place:
         return int(np.searchsorted(self.side.rows, rows))
 
 
-def _rows_of(ids: pa.Array, names: pa.Array, path: Path) -> NDArray[np.int64]:
+def rows_of(ids: pa.Array, names: pa.Array, path: Path) -> NDArray[np.int64]:
+    """Return where ids stand among `names`. Raises DamagedError where one does not."""
     found = pc.index_in(_plain(ids), value_set=_plain(names))
     if found.null_count:
         raise _damaged(path, "names a row that is not in the run")
     return np.asarray(found.to_numpy(), np.int64)
 
 
-def _told_apart(ids: pa.Array, rows: int) -> bool:
+def told_apart(ids: pa.Array, rows: int) -> bool:
+    """Return whether each of the first `rows` rows has an id of its own."""
     names = _plain(ids.slice(0, rows))
     return names.null_count == 0 and len(pc.unique(names)) == len(names)
 

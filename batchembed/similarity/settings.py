@@ -16,6 +16,7 @@ Progress = Callable[[int, int], None]
 METADATA_KEY = b"batchembed"
 DENSE_BYTES = 10_000_000_000
 METRICS = ("cosine", "dot")
+DEVICES = ("cpu", "cuda")
 DTYPES = {"float32": 4, "float16": 2}
 
 
@@ -23,8 +24,9 @@ DTYPES = {"float32": 4, "float16": 2}
 class SimilaritySettings:
     """What `[similarity]` of the job file or the options say: exactly one of the first three.
 
-    `dtype` is that of dense scores. `force` allows to compare queries with queries, and
-    dense files of more than 10 GB.
+    `dtype` is that of dense scores. `groups` asks for groups of near duplicates in place of
+    pairs. `device` is where products are made. `force` allows to compare queries with queries,
+    and dense files of more than 10 GB.
     """
 
     top_k: int | None = None
@@ -33,10 +35,14 @@ class SimilaritySettings:
     metric: str = "cosine"
     dtype: str = "float32"
     force: bool = False
+    groups: bool = False
+    device: str = "cpu"
 
     @property
     def kind(self) -> str:
-        """Return the form of the output: `top_k`, `min_score` or `dense`."""
+        """Return the form of the output: `top_k`, `min_score`, `groups` or `dense`."""
+        if self.groups:
+            return "groups"
         return "dense" if self.dense else "top_k" if self.top_k is not None else "min_score"
 
     def check(self) -> None:
@@ -55,6 +61,17 @@ class SimilaritySettings:
             raise JobError(
                 f"the dtype `{self.dtype}` is for dense scores only",
                 hint="leave dtype out: top_k and min_score write float32",
+            )
+        if self.device not in DEVICES:
+            raise JobError(f"the device `{self.device}` is unknown", hint="use cpu or cuda")
+        if self.dense and self.device != "cpu":
+            raise JobError(
+                f"dense scores are not made on `{self.device}`: writing them takes the time",
+                hint="leave device out",
+            )
+        if self.groups and self.min_score is None:
+            raise JobError(
+                "groups of near duplicates need a score", hint="give min_score too, such as 0.95"
             )
         self._check_bounds()
 
@@ -99,6 +116,11 @@ class Compared:
 def check_sides(left: Vectors, right: Vectors | None, settings: SimilaritySettings) -> None:
     """Raise JobError when these two sides must not be compared so."""
     other = left if right is None else right
+    if settings.groups and right is not None:
+        raise JobError(
+            f"groups are made within one run, not of `{left.name}` and `{other.name}`",
+            hint="leave the second run out",
+        )
     if left.dimensions != other.dimensions:
         raise JobError(
             f"`{left.name}` has {left.dimensions} dimensions, "

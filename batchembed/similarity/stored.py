@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 
 from batchembed.errors import UsageError
 from batchembed.similarity import output
+from batchembed.similarity.grown import rows_of, told_apart
+from batchembed.similarity.products import Floats, Positions
 from batchembed.similarity.settings import METADATA_KEY
 
 
@@ -82,3 +84,38 @@ def _even(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.R
 def _fresh(table: pa.Table, rows: int) -> pa.RecordBatch:
     """Return the first rows as a batch of their own: no slice, whose bytes may differ."""
     return table.take(pa.array(np.arange(rows))).combine_chunks().to_batches()[0]
+
+
+def stored_neighbors(
+    path: Path, left: pa.Array, right: pa.Array
+) -> Iterator[tuple[Positions, Positions, Positions, Floats]]:
+    """Yield (rows, ranks from 1, neighbours' rows, scores) of a stored top-k file, in its order.
+
+    `left` and `right` are the ids of both sides. Raises UsageError for another file, or one of
+    another number of rows, or where ids do not tell the rows of the right apart.
+    """
+    told = told_of(path, "top_k")
+    rows = told["rows"]["left"], told["rows"].get("right", told["rows"]["left"])
+    if rows != (len(left), len(right)):
+        raise UsageError(
+            f"`{path}` is of {rows[0]:,} and {rows[1]:,} rows, the runs have {len(left):,} and "
+            f"{len(right):,}",
+            hint="give the runs that were compared, or compare them again",
+        )
+    if not told_apart(right, len(right)):
+        raise UsageError(
+            "an id stands for several rows, so neighbours cannot be joined by it",
+            hint="give each row an id of its own in the corpus",
+        )
+    start = 0
+    with pa.memory_map(str(path)) as source:
+        file = pa.ipc.open_file(source)
+        for number in range(file.num_record_batches):
+            lists = file.get_batch(number).column(1)
+            counts = np.asarray(pc.fill_null(pc.list_value_length(lists), 0))
+            flat = lists.flatten()
+            ranks = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+            mine = start + np.repeat(np.arange(counts.size), counts)
+            others = rows_of(flat.field("id"), right, path)
+            yield mine, ranks, others, np.asarray(flat.field("score"))
+            start += len(lists)

@@ -3,6 +3,7 @@
 from batchembed.words.looking import (
     compared_words,
     hit_words,
+    pair_words,
     provider_words,
     report_words,
     verify_words,
@@ -16,6 +17,7 @@ __all__ = [
     "hit_words",
     "json_words",
     "mistake",
+    "pair_words",
     "plan_words",
     "provider_words",
     "report_words",

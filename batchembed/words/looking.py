@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from batchembed.words.plain import cut, row, size
 
 if TYPE_CHECKING:
-    from batchembed.api import Hit, Reported
+    from batchembed.api import Hit, PairOfRows, Reported
     from batchembed.providers import ProviderInfo
     from batchembed.similarity import Compared
     from batchembed.verify import Verified
@@ -41,6 +41,14 @@ def compared_words(found: Compared, out: Path) -> str:
     words = f"{found.left_rows:,} x {found.right_rows:,} rows, {found.scores:,} scores"
     return (
         f"{words} in {found.seconds:.1f} s, {left_out:,} rows left out\n{row('written', str(out))}"
+    )
+
+
+def pair_words(found: Sequence[PairOfRows]) -> str:
+    """Return pairs of rows, one a line, with a few words of each."""
+    half = SNIPPET // 2
+    return "\n".join(
+        f"{pair.score:.4f}  {cut(pair.left, half)}  ~  {cut(pair.right, half)}" for pair in found
     )
 
 

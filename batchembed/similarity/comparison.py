@@ -83,10 +83,14 @@ def compare(
     about = output.metadata(asked, mine[1], None if theirs is None else theirs[1])
     kept = None if keep is None or settings.dense else work.kept(keep, about, product)
     work = replace(work, grid=replace(grid, product=product), keep=kept)
-    with alone(product):
-        schema, batches = work.batches(about)
-        written = _Counted(batches)
-        output.write(write, schema, written)
+    try:
+        with alone(product):
+            schema, batches = work.batches(about)
+            written = _Counted(batches)
+            output.write(write, schema, written)
+    finally:
+        if kept is not None:
+            kept.close()
     return work.compared(written.scores, time.monotonic() - started)
 
 

@@ -31,7 +31,7 @@ _TIMES = 20
 class Kept:
     """The kept work of one comparison in a folder of its own.
 
-    `about` tells comparisons apart: kept work of another one is removed. A snapshot is due
+    `about` tells comparisons apart: kept work of another one is not used. A snapshot is due
     `seconds` after the last, and later where making one takes long; always, for 0.
     """
 
@@ -89,12 +89,11 @@ class Kept:
         for name in self._logs():
             yield from self._frames(name)
 
-    def clear(self) -> None:
-        """Remove the folder: the comparison is complete, or what is there is of another one."""
+    def close(self) -> None:
+        """Close the log; what is kept stays."""
         if self._log is not None:
             self._log.close()
             self._log = None
-        self._store.delete(".")
 
     def _logs(self) -> list[str]:
         return [n[2:] for n in self._store.names(".") if n.startswith(f"./{LOG}")]

@@ -10,7 +10,7 @@ cycle, is therefore its limit, or less than it where the client itself was slow.
   bucket, which began full: half of the estimate is held, and the search goes on from below.
 - *Echo.* A cycle of few requests says little: a window that still frees what a burst took, or a
   bucket without anything in it. The rate stays; after a second echo, all echoes together are a
-  cycle. Each echo trebles the silence.
+  cycle, unless a window is known by now. Each echo trebles the silence.
 - *Failed climb.* Back to the rate that was `proven`: held for a whole gap.
 - *A rate that was proven fails.* The limit has fallen, or someone else uses the key: the estimate
   is held. After a large fall the search begins anew.
@@ -80,7 +80,7 @@ def episode_over(state: State, permit: Permit, now: float) -> State:
         silence=permit.at - (now if finder.troubled is None else finder.troubled),
     )
     few = cycle.seconds < LONG and (cycle.taken < FEW or state.found == INF)
-    echo = cycle.rate < INF and (few or cycle.seconds < 0.1 * finder.span)
+    echo = cycle.rate < INF and (few or cycle.seconds < (0.5 if finder.sure else 0.1) * finder.span)
     unknown = cycle.rate == INF and cycle.taken < (FEW if cycle.seconds >= LONG else 1)
     if unknown:  # one 429 after a few requests: what another run left of a limit, or no limit
         pass
@@ -94,7 +94,10 @@ def episode_over(state: State, permit: Permit, now: float) -> State:
         finder = _lower(finder, cycle, _recent(state, permit.at))
     if not echo and not unknown:
         span = min(MINUTE, cycle.seconds)
-        finder = finder._replace(since=permit.at, base=state.accepted, span=span, short=0)
+        sure = cycle.windowed and span >= LONG
+        finder = finder._replace(
+            since=permit.at, base=state.accepted, span=span, short=0, sure=sure
+        )
     climbed = finder.ceiling == cycle.rate or finder.gap < MINUTE
     finder = finder._replace(
         troubled=None,
@@ -133,8 +136,9 @@ def _window(finder: Finder, cycle: Cycle) -> float:
 
 def _echo(finder: Finder, cycle: Cycle) -> Finder:
     """Keep the rate; from the second time on, believe all of them together."""
-    if finder.short == 0:
-        return finder._replace(short=1, proven=min(cycle.rate, finder.doubt))
+    if finder.short == 0 or finder.sure:
+        held = min(cycle.rate, finder.doubt)
+        return finder._replace(short=finder.short + 1, proven=held)
     held = max(0.5 * cycle.rate, min(0.95 * cycle.rate, cycle.taken / cycle.seconds))
     return _anew(finder._replace(short=finder.short + 1, proven=held), cycle)
 

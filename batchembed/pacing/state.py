@@ -46,7 +46,7 @@ class Finder(NamedTuple):
 
     `since` and `base`: when the last episode of 429s ended, and how many had been accepted then.
     `marks`: (time, accepted) every few seconds. `troubled`: since when an episode goes on.
-    `proven` is the highest rate that was held for a whole gap.
+    `sure`: that cycle used up a window. `proven` is the highest rate that was held for a whole gap.
     """
 
     since: float = 0.0
@@ -67,6 +67,7 @@ class Finder(NamedTuple):
     troubled: float | None = None
     refused_at: float = 0.0
     short: int = 0
+    sure: bool = False
 
 
 class State(NamedTuple):

@@ -128,6 +128,8 @@ def _answered(state: State, rates: Rates, permit: Permit, tokens: int | None, no
     most, knee, rate = state.most_open, state.knee, min(state.request_rate, state.found)
     if rate < INF:
         most = min(most + 1.0, width.needed(rate, latency, lowest))
+    elif state.token_rate < INF or state.text_rate < INF:
+        most += 1.0 if most < width.QUICK else 1.0 / most
     elif rates.find:
         most, knee = width.widen(most, knee, state.accepted + 1, latency=latency, now=now)
     state = state._replace(

@@ -100,17 +100,16 @@ class Watch:
         vectors = await self._ask()
         if vectors is None:
             return
-        before, now = self._baseline, Baseline(vectors, self._how.clock.now())
-        least = 1.0 if before is None else _least_cosine(before.vectors, vectors)
-        if least < SAME:
-            assert before is not None
+        before = self._baseline
+        moved = before is not None and (least := _least_cosine(before.vectors, vectors)) < SAME
+        if before is not None and moved:
             why = _changed(least, before.asked)
             if self._how.stop:
                 self._loop.stop(why)
                 return
             self._how.say(f"warning: {why.message}")
-        changed = before is None or least < SAME
-        self._baseline = now if changed else Baseline(before.vectors, now.asked)  # type: ignore[union-attr]
+        kept = vectors if before is None or moved else before.vectors
+        self._baseline = Baseline(kept, self._how.clock.now())
         self._how.keep(self._baseline)
 
     async def _ask(self) -> Vectors | None:

@@ -129,7 +129,7 @@ ROWS = {
     ),
     "56 500 for one batch again and again": Row(
         if_any(faults.status(500), BAD), 3, ("1 refused",), 60, rejected=(BAD,), then=3,
-        more={"limits__patience": "30m"}, harmless=20,
+        harmless=20,
     ),
     **{
         f"57 {code} for a while": Row(first(3, faults.status(code)), requests=10)

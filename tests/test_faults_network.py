@@ -22,6 +22,9 @@ def always(way):
     return lambda _n, _texts: way
 
 
+SOON = {"access__timeout": "50s"}
+
+
 def loss(_n, texts, rng=random.Random(40)):  # noqa: B008 - one generator for the whole row
     return rng.choice([None, None, None, raw.reset_at_once, raw.reset_in_the_answer])
 
@@ -36,10 +39,10 @@ ROWS = {
     "36 cut before its Content-Length": Row(once(raw.cut_by_length), requests=7, twice=1),
     "36 cut between chunks": Row(once(raw.cut_in_chunks), requests=7, twice=1),
     "37 cut at the close": Row(once(raw.cut_at_the_close), requests=7, twice=1),
-    "38 slow loris": Row(once(raw.slow_loris), requests=7),
-    "38 slow loris for ever": Row(always(raw.slow_loris), 75, ("no answer in time",), 8),
-    "39 black hole": Row(once(raw.black_hole), requests=7),
-    "39 black hole for ever": Row(always(raw.black_hole), 75, ("no answer in time",), 8),
+    "38 slow loris": Row(once(raw.slow_loris), requests=20, twice=6, more=SOON),
+    "38 slow loris for ever": Row(always(raw.slow_loris), 75, ("no answer in time",), 8, more=SOON),
+    "39 black hole": Row(once(raw.black_hole), requests=20, twice=6, more=SOON),
+    "39 black hole for ever": Row(always(raw.black_hole), 75, ("no answer in time",), 8, more=SOON),
     "40 one connection in four is lost": Row(loss, requests=40, twice=20),
     "44 a proxy in the environment": Row(
         always(None),
@@ -52,7 +55,7 @@ ROWS = {
     "68 an answer without an end": Row(once(raw.endless), 4, ("larger than",), 6, twice=1),
     "68 no gzip": Row(once(raw.no_gzip), requests=7, twice=1),
     "60 no HTTP": Row(once(raw.no_http), requests=7),
-    "69 an answer that comes too late": Row(once(raw.late), requests=7, twice=1),
+    "69 an answer that comes too late": Row(once(raw.late), requests=20, twice=6, more=SOON),
 }
 
 
@@ -67,7 +70,7 @@ def test_32_nobody_listens(place):
     """Connections are refused: waited for, no text at fault, 75; once somebody does, it goes on."""
     with raw_server() as server:
         server.call(server.close())
-        job = place(GIVEN, server=server, **HOW)
+        job = place(GIVEN, server=server, **{**HOW, "limits__patience": "30s"})
         env = {"THE_KEY": CANARY}
         ended = job.run(code=75, env=env, twists=[["time_flies", FASTER]])
         assert "no connection to `127.0.0.1`" in ended.err

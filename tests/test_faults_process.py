@@ -1,10 +1,8 @@
 """Rows 6, 23, 26 and 31 of the catalogue of faults: memory, permissions, slow disks, clocks."""
 
 import os
-import time
 
 import pytest
-from fakes import running
 from fakes.runs import digests, texts
 
 GIVEN = texts(80)
@@ -37,16 +35,14 @@ def test_23_a_place_that_cannot_be_written(place, server):
     assert server.bill.requests == 0
 
 
-def test_26_a_slow_disk_does_not_hold_the_sender(place):
-    """Answers do not wait for fsync: twenty requests are sent while one sync goes on."""
-    with running(delay=0.01) as server:
-        job = place(GIVEN, server=server, **HOW)
-        began = time.monotonic()
-        job.run(twists=[["slow_sync", 0.5]])
-        seconds = server.bill.seconds[-1] - server.bill.seconds[0]
-        assert seconds < 0.5 + 0.5, "requests waited for the disk"
-        assert time.monotonic() - began < 20
-        assert job.wrong() == []
+def test_26_a_slow_disk_does_not_hold_the_sender(place, server):
+    """Answers do not wait for fsync: one sync is for many of them, however long it takes."""
+    job = place(GIVEN, server=server, **HOW)
+    told = job.folder / "syncs"
+    job.run(twists=[["slow_sync", 0.5, str(told)]])
+    assert server.bill.requests == 20
+    assert 1 <= int(told.read_text()) < 10, "each answer waited for a sync of its own"
+    assert job.wrong() == []
 
 
 @pytest.mark.parametrize("step", [-3600, 366 * 86400])

@@ -138,7 +138,7 @@ async def black_hole(x: Exchange) -> None:
 async def late(x: Exchange) -> None:
     """The right answer when nobody waits for it any more."""
     x.charge()
-    await x.pause(0.6)
+    await x.pause(1.5)
     x.head()
     x.say(x.body)
 

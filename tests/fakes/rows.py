@@ -16,13 +16,14 @@ from .runs import HARMLESS, texts
 GIVEN = texts(24, seed=4)
 PER_REQUEST = 4
 FASTER = 50
-"""How many seconds pass for a run in one of ours."""
+"""How many seconds pass for a run in one of ours. What must not come about on a busy machine has
+ninety hours to do so, which are two of ours."""
 HOW = {
     "limits__texts_per_request": PER_REQUEST,
     "limits__concurrency": 2,
     "limits__max_rejects": 2,
-    "limits__patience": "30s",
-    "access__timeout": "20s",
+    "limits__patience": "90h",
+    "access__timeout": "90h",
     "access__key_env": "THE_KEY",
 }
 CANARY = f"SECRET-{uuid.uuid4()}/+x"
@@ -64,7 +65,8 @@ class Row:
 def check(place: Callable[..., Place], server: object, row: Row, provider: str = "openai") -> Place:
     """Run a job into the fault, then on once it is over; the output must be right in the end."""
     server.script = row.script
-    settings = {k: v for k, v in {**HOW, **row.more}.items() if v is not None}
+    patience = {"limits__patience": "30s"} if row.code == 75 else {}
+    settings = {k: v for k, v in {**HOW, **patience, **row.more}.items() if v is not None}
     job = place(GIVEN, server=server, provider=provider, **settings)
     env = {"THE_KEY": CANARY, **row.env}
     twists = [["time_flies", FASTER], *map(list, row.twists)]
@@ -75,7 +77,7 @@ def check(place: Callable[..., Place], server: object, row: Row, provider: str =
     assert server.bill.requests <= row.requests, (server.bill.requests, ended)
     assert_bill(server, row)
     server.script = type(server).script if hasattr(type(server), "script") else ()
-    after = job.run(code=row.then, env=env, twists=twists[:1])
+    after = job.run(code=row.then, env=env)
     quiet(job, after, after.err + after.out)
     if row.exact:
         assert job.wrong(unembedded=lambda text: text in row.rejected) == []

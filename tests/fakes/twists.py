@@ -284,19 +284,21 @@ def twist_no_memory_in_phase(phase: str) -> None:
     Monitor.phase = begin
 
 
-def twist_slow_sync(seconds: float) -> None:
-    """Let every sync of a checkpoint's bytes take so long."""
+def twist_slow_sync(seconds: float, told: str) -> None:
+    """Let every sync of a checkpoint's bytes take so long; their number is written to `told`."""
     import time
 
     from batchembed import store
 
-    real = store.SYNC_DATA
+    real, seen = store.SYNC_DATA, []
 
     def sync(file: int) -> None:
+        seen.append(1)
         time.sleep(seconds)
         real(file)
 
     store.SYNC_DATA = sync
+    _AT_END.append(lambda: Path(told).write_text(str(len(seen))))
 
 
 def twist_clock_steps(seconds: float) -> None:

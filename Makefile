@@ -54,6 +54,12 @@ browser: $(STAMP)
 	@$(UV) pip install --quiet --python $(BIN)/python --group browser
 	@command -v chromium >/dev/null || apt-get install -y -qq chromium >/dev/null 2>&1 || echo "no chromium: install it with your system's package manager, or name one in BATCHEMBED_CHROMIUM"
 
+# make vendors  install the vendors' own clients, whose requests test-slow records again
+.PHONY: vendors
+vendors: $(STAMP)
+	@test -x .venv-vendors/bin/python || $(BIN)/python -m venv .venv-vendors
+	@$(UV) pip install --quiet --python .venv-vendors/bin/python --group vendors
+
 # make lint  ruff and mypy
 lint: $(STAMP)
 	@$(BIN)/ruff check .

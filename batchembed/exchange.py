@@ -160,12 +160,14 @@ class Unavailable:
 class TooLarge:
     """The request as a whole is too large; `texts_per_request` is the cap the server named.
 
-    `by`: whether it has too many texts, or too many bytes or tokens.
+    `by`: whether it has too many texts, or too many bytes or tokens; `share` is how much of it
+    would have passed, where the server said so.
     """
 
     reason: str
     texts_per_request: int | None = None
     by: Literal["texts", "size"] = "size"
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

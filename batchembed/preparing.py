@@ -172,6 +172,8 @@ def provider_key(job: Job, spec: Spec, environ: Mapping[str, str]) -> str | None
     named = access.key_env or access.key_file or access.key_command
     if info.own_host_only and spec.base_url != info.base_url and not named:
         return None
+    if not (info.key_needed or named or environ.get(info.key_variable or "", "").strip()):
+        return None
     return secret(access, info.key_variable, environ=environ)
 
 

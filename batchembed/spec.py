@@ -41,6 +41,7 @@ class Spec:
     control_log_additive: bool = True
     prefixes: tuple[tuple[str, str], ...] = ()
     instructions: tuple[tuple[str, str], ...] = ()
+    prompts: tuple[tuple[str, str], ...] = ()
 
     @property
     def outputs(self) -> int:

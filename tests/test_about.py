@@ -16,8 +16,10 @@ from batchembed import providers
 from batchembed.errors import ActionNeededError
 from batchembed.exchange import About, Call, Fatal, Inquirer, Inquiry, Limits
 from batchembed.job import from_dict
-from batchembed.providers import Access, open_provider
+from batchembed.providers import Access, catalogue, open_provider
 from batchembed.providers.access import checked
+from batchembed.providers.cohere import Cohere
+from batchembed.providers.entries import Model
 from batchembed.providers.http import HttpProvider
 from batchembed.providers.openai import OpenAI
 from batchembed.spec import Spec
@@ -169,7 +171,8 @@ def test_what_a_server_says_of_itself_brings_no_secret_to_light():
 def test_what_can_be_asked_is_known_by_its_two_functions():
     """A dialect without questions is left alone, and a model on this machine has none to ask."""
     assert isinstance(dialect(), Inquirer)
-    assert not isinstance(OpenAI(Spec("openai", "m"), Limits()), Inquirer)
+    assert not isinstance(Cohere(Spec("cohere", "m"), Limits(), Model()), Inquirer)
+    assert not OpenAI(Spec("openai", "m"), Limits()).inquiries()
 
     async def local():
         provider = open_provider(Spec("local", ""), Access(concurrency=1), key=None)
@@ -188,7 +191,7 @@ def test_what_can_be_asked_is_known_by_its_two_functions():
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run a job at a server that says so of itself; its summary, and what the server saw."""
-    monkeypatch.setattr(providers, "_dialect", lambda *_: dialect())
+    _speak(monkeypatch, dialect())
     corpus = tmp_path / "corpus.csv"
     corpus.write_text("text\n" + "\n".join(GIVEN) + "\n")
 
@@ -207,6 +210,11 @@ def run(tmp_path, monkeypatch):
                 return error, server.seen
 
     return go
+
+
+def _speak(monkeypatch, spoken):
+    changed = replace(catalogue.info("openai"), dialect=lambda *_: spoken)
+    monkeypatch.setattr(providers, "info", lambda _: changed)
 
 
 def sizes(seen):
@@ -228,7 +236,7 @@ def test_a_job_may_ask_for_less_than_the_server_takes(run):
 
 def test_a_server_that_takes_more_than_was_known_is_given_more(run, monkeypatch):
     """A default is no limit where the server says its own."""
-    monkeypatch.setattr(providers, "_dialect", lambda *_: dialect(most=1))
+    _speak(monkeypatch, dialect(most=1))
     assert sizes(run(answers(INFO | {"most": 100}))[1]) == [20]
 
 
@@ -246,3 +254,116 @@ def test_notes_are_said(run):
     known = answers(INFO | {"notes": ["long texts are cut"]})
     run(known, monitor=batchembed.Monitor("lines", stream=stream))
     assert "note: long texts are cut\n" in stream.getvalue()
+
+
+# -- what servers of one's own say -----------------------------------------------------------------
+
+TEI = {
+    "model_id": "BAAI/bge-small-en-v1.5",
+    "model_sha": None,
+    "model_dtype": "float32",
+    "model_type": {"embedding": {"pooling": "cls"}},
+    "max_concurrent_requests": 512,
+    "max_input_length": 512,
+    "max_batch_tokens": 16384,
+    "max_client_batch_size": 64,
+    "auto_truncate": True,
+    "tokenization_workers": 8,
+    "version": "1.9.3",
+}
+VLLM = {
+    "object": "list",
+    "data": [{"id": "intfloat/e5", "object": "model", "owned_by": "vllm", "max_model_len": 512}],
+}
+INFINITY = {
+    "data": [{"id": "michaelfeil/bge-small", "stats": {"queue_fraction": 0.0, "batch_size": 32},
+              "object": "model", "owned_by": "infinity", "capabilities": ["embed"]}],
+    "object": "list",
+}  # fmt: skip
+OLLAMA = {
+    "details": {"family": "nomic-bert"},
+    "model_info": {"general.architecture": "nomic-bert", "nomic-bert.context_length": 2048},
+    "capabilities": ["embedding"],
+}
+
+
+def report(name, model, body, status=200):
+    """What our dialect learns when the server says this of itself."""
+    info = catalogue.info(name)
+    spec = providers.defaults(Spec(name, model))
+    spoken = info.dialect(info, spec, Access())
+    known = About(spoken.limits)
+    for inquiry in spoken.inquiries():
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        known = spoken.learn(known, inquiry, status=status, headers={}, body=raw)
+    return known
+
+
+def test_tei_says_its_limits():
+    """One permit a text: 512 of them are eight requests of 64. Only one of its routes cuts."""
+    for name, notes in (("tei", 0), ("tei-openai", 1)):
+        found = report(name, "BAAI/bge-small-en-v1.5", TEI)
+        assert (found.limits.texts_per_request, found.limits.concurrency) == (64, 8)
+        assert found.limits.tokens_per_text == 512
+        assert found.limits.bytes_per_request == 1_000_000
+        assert (found.model, found.version) == (TEI["model_id"], "text-embeddings-inference 1.9.3")
+        assert len(found.notes) == notes
+    assert report("tei-openai", "bge-small-en-v1.5", TEI | {"auto_truncate": False}).notes == ()
+    assert report("tei", "bge-small-en-v1.5", TEI).end is None, "a folder goes by its last name"
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "body", "word"),
+    [
+        ("tei", "other", TEI, "BAAI/bge-small-en-v1.5"),
+        ("tei", "r", TEI | {"model_id": "r", "model_type": {"reranker": {}}}, "reranker"),
+        ("vllm", "other", VLLM, "intfloat/e5"),
+        ("infinity", "other", INFINITY, "michaelfeil/bge-small"),
+        (
+            "infinity",
+            "r",
+            {"data": [{"id": "r", "capabilities": ["rerank"]}]},
+            "rerank",
+        ),
+        ("ollama", "llama3", OLLAMA | {"capabilities": ["completion"]}, "completion"),
+    ],
+)
+def test_a_server_that_has_another_model_or_none_for_vectors(name, model, body, word):
+    """The run would end before its first text, with what is served instead."""
+    found = report(name, model, body)
+    assert word in found.end.reason
+    assert found.end.hint
+
+
+def test_a_model_that_ollama_does_not_have():
+    """It says 404, and the mend is a command."""
+    found = report("ollama", "bge", {"error": "model 'bge' not found"}, status=404)
+    assert found.end.hint == "ollama pull bge"
+    assert report("ollama-openai", "bge", {}, status=404).end == found.end
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "body", "tokens"),
+    [
+        ("vllm", "intfloat/e5", VLLM, 512),
+        ("infinity", "michaelfeil/bge-small", INFINITY, None),
+        ("ollama", "nomic", OLLAMA, 2048),
+        ("lm-studio", "m", {"data": [{"id": "m"}]}, None),
+    ],
+)
+def test_models_are_known_with_their_context(name, model, body, tokens):
+    """As far as each server tells it."""
+    found = report(name, model, body)
+    assert (found.model, found.limits.tokens_per_text, found.end) == (model, tokens, None)
+
+
+@pytest.mark.parametrize("body", [[], {}, {"data": []}, {"data": [1]}, {"model_info": 3}, 7, None])
+@pytest.mark.parametrize("name", ["tei", "tei-openai", "vllm", "infinity", "ollama", "lm-studio"])
+def test_a_report_that_says_nothing_changes_no_limit(name, body):
+    """A proxy may answer anything; what raises here is caught where it is asked."""
+    try:
+        found = report(name, "m", body)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return
+    assert found.limits == report(name, "m", b"", status=500).limits
+    assert found.end is None

@@ -226,7 +226,7 @@ def test_python_dash_m_is_the_same_program(tmp_path):
     ended = as_users_do("--version", cwd=tmp_path)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("batchembed, version ")
-    assert as_users_do("providers", cwd=tmp_path).out.startswith("local:")
+    assert as_users_do("providers", cwd=tmp_path).out.startswith("provider ")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from batchembed.exchange import (
     TooLarge,
     Unavailable,
 )
-from batchembed.providers import Access, http, open_provider
+from batchembed.providers import Access, open_provider
+from batchembed.providers.http import failing
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -216,7 +217,7 @@ def test_failures_that_no_socket_here_can_make():
         RuntimeError("a mistake of ours"): Fatal,
     }
     for error, kind in broken.items():
-        assert type(http.failure(error)) is kind, error
+        assert type(failing.failure(error)) is kind, error
 
 
 def test_no_exception_gets_out_of_an_attempt(monkeypatch):

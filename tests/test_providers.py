@@ -9,19 +9,23 @@ import pytest
 from batchembed.errors import ActionNeededError, JobError
 from batchembed.providers import Access, check, defaults, info, known, limits, open_provider
 from batchembed.providers.access import checked
-from batchembed.providers.catalogue import STATIC_MODEL
+from batchembed.providers.presets.own import STATIC_MODEL
 from batchembed.spec import Spec
 
 
 def test_every_provider_says_what_it_is():
-    """`batchembed providers` can show a line for each."""
-    assert [p.name for p in known()] == ["local", "aleph-alpha", "openai"]
+    """Names are unique, and what `batchembed providers` shows is there."""
+    names = [p.name for p in known()]
+    assert names[:3] == ["local", "aleph-alpha", "openai"]
+    assert len(set(names)) == len(names)
     for provider in known():
         assert info(provider.name) is provider
         assert provider.title
-        assert provider.model
-        assert provider.roles
-    assert [p.key_variable for p in known()] == [None, "AA_TOKEN", "OPENAI_API_KEY"]
+        assert not provider.key_needed or provider.key_variable
+        assert "prefixes" in provider.takes or provider.roles, "some way to tell a role"
+        usual = provider.model_of(provider.model)
+        assert not provider.model or usual.name == provider.model, "the usual model is a known one"
+        assert not provider.base_url or checked(provider.base_url) == provider.base_url
 
 
 @pytest.mark.parametrize(
@@ -187,7 +191,9 @@ def test_a_server_of_ones_own_needs_no_key():
 def test_limits_of_every_provider_are_known_without_opening_it():
     """A plan needs them before any key."""
     for provider in known():
-        assert limits(Spec(provider.name, "")).texts_per_request >= 64
+        address = "https://host.example" if provider.dialect else None
+        spec = Spec(provider.name, provider.model or "m", base_url=provider.base_url or address)
+        assert limits(spec).texts_per_request >= 32
 
 
 def test_looking_around_loads_no_network_library():

@@ -10,7 +10,8 @@ import pytest
 from batchembed.exchange import Control, Fatal, Malformed, Request, Response
 from batchembed.providers import defaults, limits
 from batchembed.providers.aleph_alpha.dialect import AlephAlpha
-from batchembed.providers.openai import OpenAI, unit
+from batchembed.providers.answers import unit
+from batchembed.providers.openai import OpenAI
 from batchembed.spec import Spec
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batchembed.exchange import Fatal, Malformed, Refused, Request, Throttled, TooLarge, Unavailable
-from batchembed.providers import limits, status
+from batchembed.providers import limits, sayings, status
 from batchembed.providers.openai import OpenAI
 from batchembed.spec import Spec
 
@@ -110,7 +110,7 @@ def test_slow_down_means_a_lower_rate_even_as_503():
 )
 def test_how_long_to_wait(headers, wait):
     """Seconds, milliseconds and dates are obeyed; what makes no sense is ignored."""
-    assert status.wait(headers) == wait
+    assert sayings.wait(headers) == wait
     assert sort(429, headers=headers).wait == wait
     assert sort(503, headers=headers).wait == wait
 
@@ -213,8 +213,8 @@ def test_a_model_that_is_not_there_ends_the_run(code):
 def test_what_servers_say_is_found_in_every_shape(body, said):
     """The message of each vendor's error form is read, and nothing else of it."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    assert status.said(raw).message[:400].startswith(said)
-    assert "SECRET" not in status.said(raw).message
+    assert sayings.said(raw).message[:400].startswith(said)
+    assert "SECRET" not in sayings.said(raw).message
 
 
 def test_the_texts_of_a_corpus_do_not_get_into_reasons():

@@ -336,6 +336,17 @@ def test_a_request_that_is_too_large_is_cut(count, named, cap, sizes):
     assert verdict.rejects == ()
 
 
+def test_a_size_that_the_server_names_is_learnt_at_once():
+    """It said how much of the request it would take: a little less of its bytes is kept to."""
+    asked = part(10)
+    verdict = judge(asked, TooLarge("Requested 200 tokens, max 100", share=0.5), FACTS)
+    whole = sum(len(text.encode()) for text in asked.request.texts)
+    assert whole * 0.4 < verdict.most_bytes < whole * 0.5
+    assert [one.cut for one in verdict.again] == [None, None]
+    assert sum((one.request.texts for one in reversed(verdict.again)), ()) == asked.request.texts
+    assert judge(asked, TooLarge("too large"), FACTS).most_bytes is None
+
+
 @pytest.mark.parametrize("alone", [False, True])
 def test_a_text_that_is_too_large_alone_is_rejected(alone):
     """It is not cut: nothing is truncated silently."""

@@ -150,8 +150,9 @@ OTHER = {
     "control_log_additive": False,
     "prefixes": (("query", "q: "),),
     "instructions": (("query", "find it"),),
+    "prompts": (("query", "query"),),
 }
-LATER = {"instructions"}  # fields that came after the first runs of this format
+LATER = {"instructions", "prompts"}  # fields that came after the first runs of this format
 
 
 def test_another_value_is_known_for_every_field():

@@ -12,7 +12,7 @@ import pytest
 from batchembed.api import Hit
 from batchembed.monitor import Summary
 from batchembed.plan import Plan
-from batchembed.providers import ProviderInfo
+from batchembed.providers import listed
 from batchembed.similarity import Compared
 from batchembed.similarity.settings import LeftOut
 from batchembed.verify import Verified
@@ -245,29 +245,26 @@ def test_what_a_terminal_obeys_is_not_passed_on(code):
     )
 
 
-def test_providers_tell_what_a_job_needs_to_know():
-    """Model, key, address, roles, limits; one block each."""
-    info = ProviderInfo(
-        name="openai",
-        title="OpenAI",
-        model="m",
-        key_variable="OPENAI_API_KEY",
-        base_url="https://api.openai.com/v1",
-        own_host_only=True,
-        roles="symmetric",
-        controls=False,
-        dimensions=8,
-        limits="2048 texts a request",
-        note="",
-    )
-    words = provider_words([info, info])
-    first, second = words.split("\n\n")
-    assert first == second
-    found = rows(first)
-    assert first.splitlines()[0] == "openai: OpenAI"
-    assert found["key"] == ["OPENAI_API_KEY"]
-    assert found["base_url"] == ["https://api.openai.com/v1"]
+def test_providers_are_a_table_and_one_of_them_a_block():
+    """Model, key, roles, limits of all; of one also its address, its models and what is odd."""
+    told = listed({"VOYAGE_API_KEY": "a-secret"})
+    table = provider_words(told).splitlines()
+    assert [line.split()[0] for line in table[1:-2]] == [one.name for one in told]
+    (line,) = (line for line in table if line.startswith("voyage "))
+    for word in ("voyage-4 ", "1024", "all three", "1,000 texts, 320,000 tokens", "12 h"):
+        assert word in line
+    assert line.endswith("VOYAGE_API_KEY (set)")
+    assert "a-secret" not in "".join(table)
+
+    (one,) = listed({}, "voyage")
+    words = provider_words([one])
+    found = rows(words)
+    assert words.splitlines()[0] == "voyage: Voyage AI"
+    assert found["base_url"] == ["https://api.voyageai.com/v1"]
+    assert found["key"] == ["VOYAGE_API_KEY (not set)"]
     assert found["controls"] == ["no"]
+    assert "voyage-law-2: 1024 dimensions, 16,000 tokens a text" in found["model"]
+    assert found["model"][-1] == "any other: unknown dimensions"
 
 
 def test_the_next_command_can_be_pasted_whatever_the_path():

@@ -59,8 +59,7 @@ def plan(
         feed = CorpusFeed(rows, survey, missing, reading(job), Packer(limits))
         count(found, missing, feed, counts)
     time_under(found, limits)
-    info = providers.info(spec.provider)
-    usual = info.dimensions if spec.name == info.model else None
+    usual = providers.info(spec.provider).model_of(spec.name).dimensions
     dimensions = ledger.dimensions or spec.dimensions or usual
     space(found, dimensions, 2 if job.output.dtype == "float16" else 4)
     _cost(found, job, spec, ledger.bill)

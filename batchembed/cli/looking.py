@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -206,16 +207,17 @@ def report(run_directory: Path, form: Any, as_json: bool, **told: Any) -> None:
 
 
 @click.command()
+@click.argument("name", required=False)
 @as_json
 @leaves
-def providers(as_json: bool) -> None:
-    """List the providers: models, limits, and the environment variable of the key.
+def providers(name: str | None, as_json: bool) -> None:
+    """List the providers, or tell all of one: models, limits, roles, and whether its key is set.
 
     \b
-    Example: batchembed providers
+    Example: batchembed providers voyage
     """
-    from batchembed.providers import known
+    from batchembed.providers import listed
     from batchembed.words import provider_words
 
-    found = known()
+    found = listed(os.environ, name)
     answer(found, provider_words(found), as_json=as_json)

@@ -43,6 +43,11 @@ class Caps:
             self.bytes = min(size, self.bytes or size)
         feed.tighten(texts, size)
 
+    def told(self) -> dict[str, int]:
+        """Return what is known, by the names that limits have elsewhere."""
+        both = {"texts_per_request": self.texts, "bytes_per_request": self.bytes}
+        return {name: most for name, most in both.items() if most is not None}
+
     def pieces(self, request: Request) -> list[Request]:
         """Return a request that was packed before a limit was learnt as smaller ones."""
         size = self.texts or len(request)

@@ -208,8 +208,8 @@ class Loop:
             self.mind_patience()
         if verdict.folds is not None:
             self.folds = self.folds + 1 if verdict.folds and self.folds >= 0 else -1
-        if verdict.cap is not None:
-            self.caps.tighten(feed, texts=verdict.cap)
+        if verdict.cap or verdict.most_bytes:
+            self.caps.tighten(feed, texts=verdict.cap, size=verdict.most_bytes)
         if verdict.end is not None:
             self.stop(verdict.end)
 

@@ -39,6 +39,7 @@ from batchembed.prompts import image_bytes
 BLAMELESS_TRIES = 3
 BLAMELESS_TRIES_ALONE = 10
 SILENT_TRIES = 3
+LESS = 0.95  # of a size that is known by tokens: texts of the same bytes differ in theirs
 TEARS = 1
 
 
@@ -190,9 +191,10 @@ def _too_large(part: Part, outcome: TooLarge) -> Verdict:
     cap = named if named and named < size else None
     step = cap or -(-size // 2)
     parts = [part.request.part(at, min(at + step, size)) for at in range(0, size, step)]
-    cut = None if cap else Cut(outcome.by, step, max(map(size_of, parts)))
+    cut = None if cap or outcome.share else Cut(outcome.by, step, max(map(size_of, parts)))
+    most_bytes = int(size_of(part.request) * outcome.share * LESS) if outcome.share else None
     again = tuple(Part(piece, cut=cut) for piece in reversed(parts))
-    return Verdict(again=again, cap=cap, failure=failure)
+    return Verdict(again=again, cap=cap, most_bytes=most_bytes, failure=failure)
 
 
 def size_of(request: Request) -> int:

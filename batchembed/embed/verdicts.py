@@ -86,8 +86,9 @@ class Vouched:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do. `again` is asked from its end; `cap` is a limit of texts a request, as told.
+    """What to do. `again` is asked from its end.
 
+    `cap` is a limit of texts a request, as told, and `most_bytes` one of its size.
     `try_harmless`: nothing else is answered, so find out first whether anything would be.
     `folds`: a text alone has the vector that it shared before, or has another.
     """
@@ -96,6 +97,7 @@ class Verdict:
     rejects: tuple[Reject, ...] = ()
     again: tuple[Part, ...] = ()
     cap: int | None = None
+    most_bytes: int | None = None
     end: BatchembedError | None = None
     failure: tuple[str, str] | None = None
     try_harmless: bool = False

@@ -117,6 +117,7 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
         with drain_on_signal(loop), _deadline(loop, job.limits.deadline), _beating(loop, plant):
             async with _watched(loop, plant.watching, bounds.texts_per_request):
                 await loop.run(feed)
+            summary.learnt = loop.caps.told()
     finally:
         await provider.close()
     if loop.ending is not None:

@@ -94,7 +94,8 @@ class Job:
             pooling=model.pooling,
             contextual_control_threshold=model.contextual_control_threshold,
             control_log_additive=model.control_log_additive,
-            prefixes=tuple(sorted((r, text) for r, text in model.prefixes.items() if text)),
+            prefixes=tuple(sorted(model.prefixes.items())),
+            prompts=tuple(sorted(model.prompts.items())),
             instructions=tuple(sorted(model.instruction.items()))
             if isinstance(model.instruction, dict)
             else (),

@@ -101,7 +101,8 @@ def _settled(job: Job, where: str) -> Job:
     model, access, controlled = job.model, job.access, job.patterns or job.table.controls
     try:
         spec = job.spec()
-        roles = ROLES if isinstance(job.role, RoleColumn) else (job.role,)
+        asked = ROLES if isinstance(job.role, RoleColumn) else (job.role,)
+        roles = [role for role in asked if role not in model.prefixes]  # "" says that none is due
         overlaps = any(pattern.overlap for pattern in job.patterns)
         providers.check(
             spec,

@@ -148,7 +148,9 @@ class Model:
     control_log_additive: Flag = True
     """Aleph Alpha: add the factor's logarithm to the attention instead of multiplying it."""
     prefixes: dict[Role, Text] = field(default_factory=dict)
-    """Text to put before every text of a role, such as { query = "query: " }."""
+    """Text to put before every text of a role, such as { query = "query: " }; "" for none."""
+    prompts: dict[Role, Word] = field(default_factory=dict)
+    """Servers with prompts of their own (`tei`): the name of the one for each role."""
     controls: tuple[Annotated[Control, AfterValidator(_usable)], ...] = ()
     """Attention control by pattern: tables [[model.controls]] of match or regex, and factor."""
     nice: Flag | None = None

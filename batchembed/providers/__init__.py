@@ -6,20 +6,25 @@ from collections.abc import Callable
 
 from batchembed.clock import Clock
 from batchembed.errors import ActionNeededError
-from batchembed.exchange import Dialect, Limits, Provider
+from batchembed.exchange import Limits, Provider
 from batchembed.providers.abilities import check, defaults
 from batchembed.providers.access import Access, checked
-from batchembed.providers.catalogue import STATIC_MODEL, ProviderInfo, info, known
+from batchembed.providers.catalogue import info, known
+from batchembed.providers.entries import ProviderInfo
+from batchembed.providers.listing import Listed, listed
+from batchembed.providers.presets.own import STATIC_MODEL
 from batchembed.spec import Spec
 
 __all__ = [
     "Access",
+    "Listed",
     "ProviderInfo",
     "check",
     "defaults",
     "info",
     "known",
     "limits",
+    "listed",
     "open_provider",
 ]
 
@@ -27,17 +32,7 @@ __all__ = [
 def limits(spec: Spec) -> Limits:
     """Return what one request to the provider may hold, as far as it is known beforehand."""
     spec = defaults(spec)
-    if spec.provider == "aleph-alpha":
-        from batchembed.providers.aleph_alpha import dialect
-
-        return dialect.limits(spec)
-    if spec.provider == "openai":
-        from batchembed.providers import openai
-
-        return openai.limits(spec)
-    from batchembed.providers import local
-
-    return local.LIMITS if spec.name == STATIC_MODEL else local.TORCH_LIMITS
+    return info(spec.provider).limits_of(spec)
 
 
 def open_provider(
@@ -54,38 +49,27 @@ def open_provider(
     loop. Raises JobError for what cannot work, ActionNeededError for a key that is missing.
     """
     spec = defaults(spec)
-    if spec.provider == "local":
+    provider = info(spec.provider)
+    if provider.dialect is None:
         return _open_local(spec, access)
     from batchembed.providers.http import HttpProvider
 
     address = checked(
         access.base_url or spec.base_url or "", allow_insecure_http=access.allow_insecure_http
     )
-    provider = info(spec.provider)
-    if not key and address == provider.base_url:
+    if not key and provider.key_needed and address == provider.base_url:
         raise ActionNeededError(
             f"provider `{spec.provider}` needs a key", hint=f"set {provider.key_variable}"
         )
     return HttpProvider(
-        _dialect(spec, access), address, key=key, access=access, clock=clock, renew=renew
+        provider.dialect(provider, spec, access),
+        address,
+        key=key,
+        access=access,
+        clock=clock,
+        renew=renew,
+        key_header=provider.key_header,
     )
-
-
-def _dialect(spec: Spec, access: Access) -> Dialect:
-    if spec.provider == "aleph-alpha":
-        from batchembed.providers.aleph_alpha.dialect import AlephAlpha
-
-        return AlephAlpha(
-            spec,
-            limits(spec),
-            nice=access.nice,
-            hosting=access.hosting,
-            tags=access.tags,
-            tokenizer=access.tokenizer,
-        )
-    from batchembed.providers.openai import OpenAI
-
-    return OpenAI(spec, limits(spec))
 
 
 def _open_local(spec: Spec, access: Access) -> Provider:

@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 from batchembed.errors import JobError
 from batchembed.exchange import ROLES, Role
-from batchembed.providers.aleph_alpha import endpoints
-from batchembed.providers.catalogue import STATIC_DIMENSIONS, STATIC_MODEL, info
+from batchembed.providers.catalogue import info
+from batchembed.providers.entries import Model, ProviderInfo
 from batchembed.spec import Spec
 
-_ALEPH_ALPHA_ONLY = (
-    "endpoint",
-    "instruction",
-    "instructions",
-    "layers",
-    "pooling",
-    "contextual_control_threshold",
-    "control_log_additive",
-)
+# What to do about a setting that a provider does not take; all others are best left out.
+_HINTS = {
+    "base_url": 'for a server of your own name its kind, such as provider = "vllm"',
+    "prefixes": "leave them out: set `representation`, which it knows itself",
+    "prompts": "give the words themselves as `prefixes`",
+    "normalize": "leave it out: its vectors have length 1",
+    "on_long_text": "leave it at `reject`: texts that are too long are named in rejects.arrow",
+}
+_NAMES = {"instructions": "instruction"}  # as the job file has it
 
 
 def defaults(spec: Spec) -> Spec:
-    """Return `spec` with the provider's own name and address where it has none, and checked.
+    """Return `spec` with the provider's own name, address and prefixes where it has none, checked.
 
     Raises JobError for a setting that the provider cannot honour.
     """
     provider = info(spec.provider)
     address = spec.base_url.rstrip("/") if spec.base_url else provider.base_url
     filled = replace(spec, name=spec.name or provider.model, base_url=address)
-    if filled.dimensions is not None and filled.dimensions < 1:
-        raise JobError(f"dimensions `{filled.dimensions}` must be 1 or more", hint="leave it out")
-    _check_prefixes(filled)
-    if spec.provider == "aleph-alpha":
-        endpoints.check(filled)
-    else:
-        _check_foreign(filled)
-    if spec.provider == "local":
-        _check_local(filled)
-    _check_long_text(filled)
-    return filled
+    model = provider.model_of(filled.name)
+    for setting, value in filled.told().items():
+        if setting not in (model.takes or ()) and not _is_given(setting, value, provider):
+            raise JobError(
+                f"{_NAMES.get(setting, setting)} `{_shown(value)}` cannot be had from "
+                f"{_who(filled, model)}",
+                hint=_HINTS.get(setting, "leave it out"),
+            )
+    _check_address(filled, provider)
+    _check_dimensions(filled, model)
+    for setting in ("prefixes", "prompts"):
+        _check_roles_of(setting, getattr(filled, setting))
+    if provider.check is not None:
+        provider.check(filled)
+    return replace(filled, prefixes=_prefixes(filled, model))
 
 
 def check(
@@ -57,8 +62,8 @@ def check(
     a control says `token_overlap`.
     """
     provider = info(spec.provider)
-    if spec.provider == "aleph-alpha":
-        endpoints.check_wishes(spec, roles=roles, controls=controls, pieces=pieces)
+    if provider.wishes is not None:
+        provider.wishes(spec, roles, controls, pieces)
         return
     if overlaps:
         raise JobError(
@@ -70,68 +75,93 @@ def check(
             f"`corpus.{setting}` cannot be had from `{spec.provider}`, which embeds texts",
             hint="leave it out, or use provider `aleph-alpha`",
         )
-    if controls and (not provider.controls or not _is_embedded(spec)):
+    model = provider.model_of(spec.name or provider.model)
+    if controls and not model.controls:
         raise JobError(
             f"attention controls cannot be had from `{spec.provider}` with `{spec.name}`",
             hint="they work with provider `aleph-alpha`, and with the embedded model of `local`",
         )
-    if spec.provider == "openai":
-        given = {role for role, _ in spec.prefixes}
-        for role in sorted(set(roles) - given - {"symmetric"}):
-            raise JobError(
-                f"`openai` has no representation `{role}` of its own",
-                hint=f'set the prefix that the model wants: prefixes = {{{role} = "…"}}',
-            )
-
-
-def _is_embedded(spec: Spec) -> bool:
-    return spec.provider != "local" or spec.name in ("", STATIC_MODEL)
-
-
-def _check_foreign(spec: Spec) -> None:
-    told = spec.told()
-    for setting in _ALEPH_ALPHA_ONLY:
-        if setting in told:
-            raise JobError(
-                f"{setting} `{told[setting]}` is for `aleph-alpha`, not `{spec.provider}`",
-                hint="leave it out",
-            )
-
-
-def _check_local(spec: Spec) -> None:
-    if spec.base_url:
+    own = set(model.roles or ()) or {"symmetric"}
+    given = own | set(model.prefixes) | {role for role, _ in (*spec.prefixes, *spec.prompts)}
+    for role in sorted(set(roles) - given):
         raise JobError(
-            f"base_url `{spec.base_url}` has no meaning for `local`",
-            hint='for a server on this machine use provider = "openai"',
+            f"{_who(spec, model)} has no representation `{role}` of its own",
+            hint=f'set the prefix that the model wants, "" if none: prefixes = {{{role} = "…"}}'
+            if "prefixes" in (model.takes or ())
+            else "it has: " + ", ".join(role for role in ROLES if role in own),
         )
-    if not _is_embedded(spec):
+
+
+def _prefixes(spec: Spec, model: Model) -> tuple[tuple[str, str], ...]:
+    """Return the prefixes that hold: the model's own, and before them those of the spec.
+
+    An empty one is no prefix, and said only where it takes the place of the model's own.
+    """
+    own: dict[str, str] = dict(model.prefixes.items())
+    merged = own | dict(spec.prefixes)
+    return tuple(sorted((r, text) for r, text in merged.items() if text or r in own))
+
+
+def _is_given(setting: str, value: object, provider: ProviderInfo) -> bool:
+    """Return whether a setting says who is asked, or what the provider is anyway."""
+    return setting in ("provider", "name") or (setting, value) == ("base_url", provider.base_url)
+
+
+def _check_address(spec: Spec, provider: ProviderInfo) -> None:
+    if provider.dialect is None:
         return
-    if spec.dimensions is not None and spec.dimensions > STATIC_DIMENSIONS:
+    if not spec.base_url:
         raise JobError(
-            f"dimensions `{spec.dimensions}` cannot be had from the embedded model",
-            hint=f"set 1 to {STATIC_DIMENSIONS}, or leave it out",
+            f"`{spec.provider}` needs to know its address", hint=provider.note or "set `base_url`"
         )
-    if spec.prefixes:
-        raise JobError("the embedded model has one space and no prefixes", hint="leave them out")
-    if not spec.normalize:
+    if not spec.name:
         raise JobError(
-            "normalize `false` cannot be had: the embedded model gives vectors of length 1",
-            hint="leave it out",
+            f"`{spec.provider}` needs to know the model",
+            hint="set `name` under [model] to what the provider calls it",
         )
+    route = provider.form.path.replace("/{model}", "")
+    for added in (route, route.rpartition("/")[0]):
+        if added not in ("", "embed") and spec.base_url.endswith(f"/{added}"):
+            raise JobError(
+                f"base_url `{spec.base_url}` ends in `/{added}`, which is added anyway",
+                hint=f'base_url = "{spec.base_url.removesuffix(added)[:-1]}"',
+            )
 
 
-def _check_long_text(spec: Spec) -> None:
-    if spec.on_long_text != "reject" and not (spec.provider == "local" and _is_embedded(spec)):
+def _check_dimensions(spec: Spec, model: Model) -> None:
+    wanted = spec.dimensions
+    if wanted is None:
+        return
+    if wanted < 1:
+        raise JobError(f"dimensions `{wanted}` must be 1 or more", hint="leave it out")
+    if model.sizes is not None and wanted not in model.sizes:
+        own = "leave it out for the model's own"
+        some = _sizes(model.sizes)
         raise JobError(
-            f"on_long_text `{spec.on_long_text}` is not supported yet",
-            hint="leave it at `reject`: texts that are too long are named in rejects.arrow",
+            f"dimensions `{wanted}` cannot be had from {_who(spec, model)}",
+            hint=f"set {some}, or {own}" if some else own,
         )
 
 
-def _check_prefixes(spec: Spec) -> None:
-    for role, _ in spec.prefixes:
+def _check_roles_of(setting: str, pairs: Iterable[tuple[str, str]]) -> None:
+    for role, _ in pairs:
         if role not in ROLES:
             raise JobError(
-                f"prefix for `{role}`: there is no such representation",
+                f"{setting} for `{role}`: there is no such representation",
                 hint="known are: " + ", ".join(ROLES),
             )
+
+
+def _sizes(sizes: Collection[int]) -> str:
+    if isinstance(sizes, range):
+        return f"{sizes.start} to {sizes.stop - 1}"
+    return ", ".join(map(str, sizes))
+
+
+def _shown(value: Any) -> object:
+    pairs = isinstance(value, tuple) and all(isinstance(one, tuple) for one in value)
+    return dict(value) if pairs else value
+
+
+def _who(spec: Spec, model: Model) -> str:
+    return f"`{spec.provider}`" + (f" with `{spec.name}`" if model.name else "")

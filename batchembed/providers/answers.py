@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from batchembed.exchange import Fatal, Malformed, Outcome, Request, Response, Unavailable, Vectors
-from batchembed.providers import parsing, status
+from batchembed.providers import parsing, sayings, status
+from batchembed.spec import Spec
+
+_UNIT = 4e-3  # how far from 1 the squared norm of a vector in half precision may be
 
 Reading: TypeAlias = (
     tuple[Vectors, int | None, str] | tuple[Vectors, int | None, str, tuple[str, ...]]
@@ -26,22 +31,30 @@ class Answer:
     body: bytes
 
 
+def prefixed(spec: Spec, request: Request) -> Sequence[str]:
+    """Return the texts to send: the spec's prefix for the request's role goes before each."""
+    prefix = dict(spec.prefixes).get(request.role, "")
+    return [prefix + text for text in request.texts] if prefix else request.texts
+
+
 def judged(
     answer: Answer,
     read: Callable[[Any, Answer], Reading],
     *,
     dimensions: int | None,
+    bare: bool = False,
 ) -> Outcome:
     """Return the outcome of an answer whose vectors `read` takes from its JSON.
 
-    Never raises, but for what `read` raises besides AnswerErrors.
+    Never raises, but for what `read` raises besides AnswerErrors. `bare`: the JSON is an array,
+    with nothing around it.
     """
     if answer.status != HTTPStatus.OK:
         return status.sort(
             answer.request, status=answer.status, headers=answer.headers, body=answer.body
         )
     try:
-        taken = _read(read, answer)
+        taken = _read(read, answer, bare=bare)
     except parsing.AnswerError as error:
         return _unproven(answer, error)
     vectors, tokens, version = taken[:3]
@@ -55,15 +68,31 @@ def judged(
     return Response(vectors, tokens, version, request_id, outputs=outputs)
 
 
-def _read(read: Callable[[Any, Answer], Reading], answer: Answer) -> Reading:
+def _read(read: Callable[[Any, Answer], Reading], answer: Answer, *, bare: bool) -> Reading:
     """Return what `read` takes from an answer, also from one in which some numbers are none."""
     try:
-        return read(parsing.read(answer.body), answer)
+        return read(parsing.read(answer.body, bare=bare), answer)
     except parsing.AnswerError:
         mended = parsing.without_nan(answer.body)
         if mended is None:
             raise
-        return read(parsing.read(mended), replace(answer, body=mended))
+        return read(parsing.read(mended, bare=bare), replace(answer, body=mended))
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Return the vectors at length 1, shape unchanged.
+
+    Most are already, and some servers' are not. What is 1 up to half precision is left as it
+    came, bit for bit; what has no direction (zero, NaN, infinite) too.
+    """
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    doubtful = np.flatnonzero(~(np.abs(squares - 1) <= _UNIT))
+    if doubtful.size:
+        exact = vectors[doubtful].astype(np.float64)
+        norms = np.sqrt(np.einsum("ij,ij->i", exact, exact))
+        sound = np.isfinite(norms) & (norms > 0)
+        vectors[doubtful[sound]] = exact[sound] / norms[sound, None]
+    return vectors
 
 
 def _unproven(answer: Answer, error: parsing.AnswerError) -> Outcome:
@@ -76,7 +105,7 @@ def _unproven(answer: Answer, error: parsing.AnswerError) -> Outcome:
     if not error.json:
         kind = answer.headers.get("content-type", "no content type")
         size = len(answer.body)
-        return Unavailable(f"200, but {error} ({size} bytes, {kind})", status.wait(answer.headers))
+        return Unavailable(f"200, but {error} ({size} bytes, {kind})", sayings.wait(answer.headers))
     request_id = status.request_id(answer.headers)
     told = status.disguised(answer.request, answer.body)
     return told or Malformed(str(error), request_id, torn=error.torn)

@@ -34,8 +34,8 @@ class AnswerError(ValueError):
         self.torn = torn
 
 
-def read(body: bytes) -> Any:
-    """Return the JSON object of `body`, unparsed below its surface.
+def read(body: bytes, *, bare: bool = False) -> Any:
+    """Return the JSON object of `body`, or its array if `bare`, unparsed below its surface.
 
     Raises AnswerError. The parser is made anew for each body: it costs 0.3 µs, and a shared
     one refuses to work while anything of its last answer is still alive.
@@ -43,13 +43,13 @@ def read(body: bytes) -> Any:
     try:
         found = simdjson.Parser().parse(body)
     except (ValueError, RuntimeError) as error:
-        begins_as_json = body.lstrip()[:1] == b"{"
+        begins_as_json = body.lstrip()[:1] == (b"[" if bare else b"{")
         kind = "JSON that cannot be read" if begins_as_json else "no JSON"
         raise AnswerError(
             f"the answer is {kind}", json=begins_as_json, torn=begins_as_json
         ) from error
-    if not isinstance(found, simdjson.Object):
-        raise AnswerError("the answer is JSON, but no object")
+    if not isinstance(found, simdjson.Array if bare else simdjson.Object):
+        raise AnswerError(f"the answer is JSON, but no {'array' if bare else 'object'}")
     return found
 
 
@@ -120,8 +120,31 @@ def indexed(data: Any, n: int, body: bytes) -> Vectors:
     return vectors
 
 
-def _placed(data: Any, n: int) -> tuple[Vectors, list[Any]]:
+def named(data: Any, name: str, n: int, body: bytes) -> Vectors:
+    """Return shape (n, d) from n objects with a vector under `name`; the position is the order."""
+    _counted(data, n)
+    with np.errstate(over="ignore"):
+        vectors, arrays = _placed(data, n, name)
+    _flat(body, 1 + len(arrays), arrays)
+    return vectors
+
+
+def encoded(rows: Any, n: int) -> Vectors:
+    """Return shape (n, d) from an array of n base64 texts; the position is the order."""
+    _counted(rows, n)
+    if not all(isinstance(row, str) for row in rows):
+        raise AnswerError("an embedding is not base64")
+    found = [_decoded(row) for row in rows]
+    lengths = {row.size for row in found}
+    if len(lengths) != 1:
+        raise AnswerError(f"the vectors have different dimensions: {_few(lengths)}")
+    return np.stack(found).astype(np.float32)
+
+
+def _placed(data: Any, n: int, name: str = "") -> tuple[Vectors, list[Any]]:
     """Return the vectors at their indices, and those entries that were arrays of numbers.
+
+    With a `name` the vectors stand under it and have no index.
 
     Each row is written to its place at once, while it is still in the processor's cache.
     """
@@ -129,14 +152,14 @@ def _placed(data: Any, n: int) -> tuple[Vectors, list[Any]]:
     seen = bytearray(n)
     arrays = []
     width = 0
-    for entry in data:
+    for at, entry in enumerate(data):
         if not isinstance(entry, simdjson.Object):
             raise AnswerError("an entry of `data` is not an object")
-        position = _position(entry.get("index"), n)
+        position = at if name else _position(entry.get("index"), n)
         if seen[position]:
             raise AnswerError(f"the index {position} comes twice")
         seen[position] = 1
-        values = entry.get("embedding")
+        values = entry.get(name or "embedding")
         if isinstance(values, str):
             row: Row = _decoded(values)
         else:

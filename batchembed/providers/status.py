@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import urlsplit
 
 from batchembed.exchange import (
@@ -20,6 +16,7 @@ from batchembed.exchange import (
     TooLarge,
     Unavailable,
 )
+from batchembed.providers.sayings import Said, said, wait
 
 _MONEY_CODES = frozenset(
     {
@@ -32,11 +29,16 @@ _MONEY_CODES = frozenset(
         "billing_not_active",
     }
 )
-_MODEL_CODES = frozenset({"model_not_found", "deploymentnotfound", "model_not_available"})
+_MODEL_CODES = frozenset(
+    {"model_not_found", "deploymentnotfound", "model_not_available", "invalid_model"}
+)
+_KEY_CODES = frozenset({"api_key_invalid", "invalid_api_key"})
 _SETTINGS = frozenset({"model", "dimensions", "encoding_format", "user"})
 _GONE = frozenset({404, 405, 410})
 _WAIT_AND_SEE = frozenset({408, 409, 421, 424, 425, 499})
 _BILLING = "look at the account's balance and spending limits; what was paid for is kept"
+_TOMORROW = "the quota of a day is used up: run the same command again tomorrow, or raise it"
+_KEY = "check the key, and that it is one for this address and model"
 _ADDRESS = "check the model's name and the base URL"
 _ECHO = 12  # texts shorter than this are words of the language, not traces of a corpus
 
@@ -54,88 +56,77 @@ _TOO_MANY_TEXTS = re.compile(
 )
 _TOO_MUCH = re.compile(
     r"tokens per request|tokens in (?:the |this )?batch|tokens per (?:submitted )?batch"
-    r"|tokens overall|batch (?:is )?too large",
+    r"|tokens overall|batch (?:is )?too large|payload size exceeds",
     re.IGNORECASE,
 )
 _TOO_MANY = re.compile(
     r"too many (?:inputs|texts|prompts)|batch size (?:is )?too large", re.IGNORECASE
 )
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{64,}={0,2}")  # an image that is echoed
-_SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
-_PAGE_TITLE = re.compile(r"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a server says of a failure, from any of the shapes in use."""
-
-    message: str = ""
-    code: str = ""
-    kind: str = ""
-    param: str = ""
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The words by which failures are told apart: never the prose of the message."""
-        return frozenset({self.code.lower(), self.kind.lower()})
-
-
-def said(body: bytes) -> Said:
-    """Return what the body of a failure says; never raises."""
-    plain = body.decode(errors="replace").strip()
-    try:
-        found = json.loads(plain)
-    except (ValueError, RecursionError):
-        title = _PAGE_TITLE.search(plain)
-        return Said(title.group(1).strip() if title else ("" if "<" in plain[:20] else plain))
-    if not isinstance(found, dict):
-        return Said()
-    error = found.get("error")
-    inner = error if isinstance(error, dict) else found
-    message = inner.get("message") or (error if isinstance(error, str) else None)
-    return Said(
-        message=_prose(message or found.get("detail")),
-        code=_word(inner.get("code") or found.get("code")),
-        kind=_word(inner.get("type") or inner.get("error_type")),
-        param=_word(inner.get("param")),
-    )
-
-
-def wait(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait that the server named, or None; what makes no sense is ignored.
-
-    A date counts from the answer's own `Date`: both are of the server's clock.
-    """
-    precise = headers.get("retry-after-ms", "").strip()
-    if _SECONDS.fullmatch(precise):
-        return float(precise) / 1000
-    told = headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(told):
-        return float(told)
-    try:
-        until = parsedate_to_datetime(told)
-        since = parsedate_to_datetime(headers.get("date", ""))
-        seconds = (until - since).total_seconds()
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return seconds if seconds >= 0 else None
+# Of one text, whatever else is in the request.
+_TOO_LONG = re.compile(
+    r"maximum context length|context (?:length|window)|must have less than \d+ tokens"
+    r"|(?:text|prompt|input|string) is too long|too large to process|exceeding max \d+ tokens"
+    r"|exceeds (?:the )?max(?:imum)? (?:length|number|context|\d+ tokens)"
+    r"|at most \d+ (?:characters|tokens)",
+    re.IGNORECASE,
+)
+# A 429 that no waiting mends: more tokens in one request than a minute has.
+_NEVER = re.compile(r"^request too large for", re.IGNORECASE)
+_SHARE = (
+    re.compile(r"requested (?P<given>\d+) tokens, max (?P<most>\d+)", re.IGNORECASE),
+    re.compile(r"max is (?P<most>\d+) got (?P<given>\d+)", re.IGNORECASE),
+    re.compile(r"batch is (?P<most>\d+)\. \w+ (?:batch )?has (?P<given>\d+)", re.IGNORECASE),
+    re.compile(r"limit (?P<most>\d+), requested (?P<given>\d+)", re.IGNORECASE),
+)
+_NO_MONEY = re.compile(
+    r"calls ?/ ?month|per month|insufficient (?:account )?balance|not enough credits"
+    r"|credit balance|top up",
+    re.IGNORECASE,
+)
+_NO_MODEL = re.compile(
+    r"\b(?:invalid|unknown) model\b"
+    r"|\bmodel\b.{0,80}?\b(?:not found|does not exist|is not supported|not available)\b",
+    re.IGNORECASE,
+)
+_NO_SETTING = re.compile(
+    r"does not support (?:matryoshka|dimensions)|output[_ ]dimension(?:ality)? ", re.IGNORECASE
+)
 
 
 def sort(request: Request, *, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
-    """Return what an answer with another status than 200 means for `request`."""
+    """Return what an answer with another status than 200 means for `request`.
+
+    What the server says goes before its status, and its codes before its prose.
+    """
     told = said(body)
     reason = _reason(request, status, told)
-    if status == HTTPStatus.PAYMENT_REQUIRED or told.names & _MONEY_CODES:
-        return Fatal(reason, hint=_BILLING)
+    if hint := _no_money(status, told):
+        return Fatal(reason, hint=hint)
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         return _moved(status, headers)
-    if status in _WAIT_AND_SEE or status < HTTPStatus.MULTIPLE_CHOICES:
-        return Unavailable(reason, wait(headers))
     if status == HTTPStatus.TOO_MANY_REQUESTS or "slow_down" in told.names:
-        return Throttled(reason, wait(headers))
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Unavailable(reason, wait(headers))
+        if _NEVER.search(told.message):
+            return TooLarge(reason, share=_share(told))
+        return Throttled(reason, wait(headers, told))
+    if _is_down(status, told):
+        return Unavailable(reason, wait(headers, told))
     return _blamed(request, status, headers, told)
+
+
+def _is_down(status: int, told: Said) -> bool:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return not _TOO_LONG.search(told.message)  # so says a server that has no better status
+    return status in _WAIT_AND_SEE or status < HTTPStatus.MULTIPLE_CHOICES
+
+
+def _no_money(status: int, told: Said) -> str | None:
+    """Return what to do about money or a quota that is used up, or None when it is not that."""
+    if told.daily:
+        return _TOMORROW
+    in_words = status in {403, 429} and _NO_MONEY.search(told.message)
+    gone = status == HTTPStatus.PAYMENT_REQUIRED or told.names & _MONEY_CODES or in_words
+    return _BILLING if gone else None
 
 
 def disguised(request: Request, body: bytes) -> Outcome | None:
@@ -155,13 +146,18 @@ def disguised(request: Request, body: bytes) -> Outcome | None:
 def _blamed(request: Request, status: int, headers: Mapping[str, str], told: Said) -> Outcome:
     """Return what a 4xx that blames the request means: key, settings, size or some text."""
     reason = _reason(request, status, told)
-    if status in {401, 403, 407}:
-        return Fatal(reason, hint="check the key, and that it is one for this address and model")
-    if status in _GONE or told.names & _MODEL_CODES:
-        return Fatal(reason, hint=_ADDRESS)
+    if status in {401, 403, 407} or told.names & _KEY_CODES:
+        return Fatal(reason, hint=_KEY)
     if told.param.lower() in _SETTINGS:
         return Fatal(reason, hint=f"the server does not take this `{told.param}`: see [model]")
-    too_large = _too_large(request, status, told, reason) if len(request) > 1 else None
+    if _NO_SETTING.search(told.message):
+        return Fatal(reason, hint="leave `dimensions` out under [model], or set what it can make")
+    if status in _GONE or told.names & _MODEL_CODES or _NO_MODEL.search(told.message):
+        return Fatal(reason, hint=_ADDRESS)
+    if len(request) > 1:
+        too_large = _too_large(request, status, told, reason)
+    else:
+        too_large = TooLarge(reason) if _TOO_LONG.search(told.message) else None
     return too_large or Refused(reason, status, request_id(headers))
 
 
@@ -174,8 +170,17 @@ def _too_large(request: Request, status: int, told: Said, reason: str) -> TooLar
     if _TOO_MANY.search(told.message):
         return TooLarge(reason, by="texts")
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or _too_much(told):
-        return TooLarge(reason)
+        return TooLarge(reason, share=_share(told))
     return None
+
+
+def _share(told: Said) -> float | None:
+    """Return how much of the request would have passed, where the server names both numbers."""
+    found = next(filter(None, (shape.search(told.message) for shape in _SHARE)), None)
+    if found is None:
+        return None
+    share = int(found["most"]) / max(1, int(found["given"]))
+    return share if 0 < share < 1 else None
 
 
 def request_id(headers: Mapping[str, str]) -> str:
@@ -218,24 +223,3 @@ def _reason(request: Request, status: int, told: Said) -> str:
     code = f" [{told.code}]" if told.code else ""
     reason = f"{status} {known}".strip() + code + (f": {message}" if message else "")
     return _plain(reason)
-
-
-def _prose(value: Any) -> str:
-    """Return a message as one line. Validation lists echo the input, so only `loc`, `msg` count."""
-    if isinstance(value, list):
-        parts = [_complaint(x) for x in value[:5]]
-        return "; ".join(part for part in parts if part)
-    return " ".join(value.split()) if isinstance(value, str) else ""
-
-
-def _complaint(value: Any) -> str:
-    if not isinstance(value, dict):
-        return ""
-    place = value.get("loc")
-    where = ".".join(str(step)[:40] for step in place) if isinstance(place, list) else ""
-    what = value.get("msg")
-    return f"{where}: {what}" if isinstance(what, str) else where
-
-
-def _word(value: Any) -> str:
-    return str(value)[:80] if isinstance(value, str | int) else ""

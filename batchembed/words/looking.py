@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchembed.words.plain import cut, row, size
+from batchembed.words.plain import counted, cut, row, size
 
 if TYPE_CHECKING:
     from batchembed.api import Hit, PairOfRows, Reported
-    from batchembed.providers import ProviderInfo
+    from batchembed.exchange import Limits
+    from batchembed.providers import Listed
+    from batchembed.providers.listing import ListedModel
     from batchembed.similarity import Compared
     from batchembed.verify import Verified
 
@@ -69,19 +71,67 @@ def report_words(found: Reported) -> str:
     return "\n".join([shown, *(row("written", name) for name in found.files)])
 
 
-def provider_words(found: Sequence[ProviderInfo]) -> str:
-    """Return the providers, one after the other."""
-    blocks = []
-    for info in found:
-        lines = [f"{info.name}: {info.title}", row("model", info.model)]
-        lines.append(row("key", info.key_variable or "none needed"))
-        if info.base_url:
-            lines.append(row("base_url", info.base_url))
-        lines += [
-            row("roles", info.roles),
-            row("controls", "yes" if info.controls else "no"),
-            row("limits", info.limits),
-            row("note", info.note),
-        ]
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
+def provider_words(found: Sequence[Listed]) -> str:
+    """Return the providers as a table; a single one with all that is known of it."""
+    if len(found) == 1:
+        return _provider(found[0])
+    rows = [("provider", "model", "dimensions", "roles", "a request", "batch lane", "key")]
+    rows += [
+        (
+            one.name,
+            one.model or "(name it)",
+            _dimensions(one.models, one.model),
+            one.roles.replace("symmetric, document, query", "all three"),
+            _limits(one.limits),
+            one.lane or "-",
+            _key(one),
+        )
+        for one in found
+    ]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, "", "batchembed providers NAME tells more of one."])
+
+
+def _provider(one: Listed) -> str:
+    lines = [f"{one.name}: {one.title}"]
+    for model in one.models:
+        words = [f"{model.dimensions or 'unknown'} dimensions"]
+        if model.sizes:
+            shorter = (
+                model.sizes if isinstance(model.sizes, str) else ", ".join(map(str, model.sizes))
+            )
+            words.append(f"or {shorter}")
+        if model.tokens_per_text:
+            words.append(f"{model.tokens_per_text:,} tokens a text")
+        label = model.name or ("any other" if len(one.models) > 1 else "any")
+        usual = "  (the usual one)" if model.name and model.name == one.model else ""
+        lines.append(row("model", f"{label}: {', '.join(words)}{usual}"))
+    lines += [
+        row("base_url", one.base_url or "none"),
+        row("key", _key(one)),
+        row("roles", one.roles),
+        row("controls", "yes" if one.controls else "no"),
+        row("images", "yes" if one.images else "no"),
+        row("a request", _limits(one.limits)),
+        row("batch lane", one.lane or "none"),
+    ]
+    return "\n".join(lines + ([row("note", one.note)] if one.note else []))
+
+
+def _dimensions(models: Sequence[ListedModel], name: str) -> str:
+    return next((str(m.dimensions) for m in models if m.name == name and m.dimensions), "-")
+
+
+def _limits(limits: Limits) -> str:
+    words = counted(limits.texts_per_request, "text")
+    if limits.tokens_per_request:
+        words += f", {limits.tokens_per_request:,} tokens"
+    return words
+
+
+def _key(one: Listed) -> str:
+    if one.key_variable is None:
+        return "none needed"
+    wanted = "not set" if one.key_needed else "not set, not needed"
+    return f"{one.key_variable} ({'set' if one.key_set else wanted})"

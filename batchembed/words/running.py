@@ -53,6 +53,9 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
         lines.append(row("rejects", f"{s.path}/rejects.arrow  {why}"))
     if s.server:
         lines.append(row("server", s.server))
+    if s.learnt:
+        most = [counted(n, name.removesuffix("s_per_request")) for name, n in s.learnt.items()]
+        lines.append(row("learnt", f"the server takes at most {', '.join(most)} a request"))
     told = f"{counted(s.requests, 'request')}, {s.tokens:,} tokens"
     paid = money(s.cost, s.currency)
     earlier = s.cost and s.billed_tokens > s.tokens

@@ -62,11 +62,6 @@ def check(spec: Spec) -> None:
     _check_owned(spec, own)
     _check_needed(spec, own)
     _check_dimensions(spec, own)
-    if spec.prefixes:
-        raise JobError(
-            "prefixes are not for `aleph-alpha`, which knows roles itself",
-            hint="leave them out and set `representation`",
-        )
     if not own.controls:
         for setting in ("contextual_control_threshold", "control_log_additive"):
             if setting in spec.told():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import format_datetime
@@ -21,7 +20,6 @@ from batchembed.exchange import (
     About,
     Call,
     Dialect,
-    Fatal,
     Inquirer,
     Limits,
     Outcome,
@@ -33,6 +31,7 @@ from batchembed.exchange import (
 )
 from batchembed.providers import quota
 from batchembed.providers.access import Access
+from batchembed.providers.http.failing import OversizeError, failure
 from batchembed.providers.redaction import Redactor
 from batchembed.version import VERSION
 
@@ -43,7 +42,6 @@ BYTES_PER_NUMBER = 24
 ROOM = 64 * 1024
 MOST_BYTES = 512 * 1024 * 1024
 _CARRIED = re.compile(r"[\x21-\x7e]+")
-_TLS_SETUP = ("WRONG_VERSION", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION")
 
 
 class HttpProvider:
@@ -62,13 +60,15 @@ class HttpProvider:
         access: Access,
         clock: Clock | None = None,
         renew: Callable[[], str | None] | None = None,
+        key_header: str = "Authorization",
     ) -> None:
         self._key, self._renew, self._renewing = key, renew, asyncio.Lock()
         self._dialect = dialect
         self._base = base_url.rstrip("/") + "/"
         self._redactor = Redactor([key])
         self._clock = clock or SystemClock()
-        self._authorization = {"Authorization": f"Bearer {carried(key)}"} if key else {}
+        self._key_header = key_header
+        self._authorization = _authorization(key_header, key)
         self._urls: dict[tuple[object, ...], URL] = {}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=access.concurrency),
@@ -157,7 +157,7 @@ class HttpProvider:
                 fresh = await asyncio.to_thread(self._renew)
                 if fresh and fresh != key:
                     self._key, self._redactor = fresh, Redactor([key, fresh])
-                    self._authorization = {"Authorization": f"Bearer {carried(fresh)}"}
+                    self._authorization = _authorization(self._key_header, fresh)
             return self._key != key
 
     async def _exchange(
@@ -209,46 +209,12 @@ def _tracing() -> aiohttp.TraceConfig:
     return tracing
 
 
-class OversizeError(Exception):
-    """A body larger than any right answer could be."""
-
-
-def failure(error: Exception) -> Outcome:
-    """Return what an exception of the network, or of reading the answer, means."""
-    if isinstance(error, OversizeError):
-        return Fatal(str(error), hint="look at what answers at the base URL")
-    if trouble := _certificate_trouble(error):
-        return Fatal(
-            f"the server's identity cannot be proven: {trouble}",
-            hint="mend the certificate or the base URL; SSL_CERT_FILE can name another authority",
-        )
-    if isinstance(error, aiohttp.InvalidURL):
-        return Fatal("the base URL cannot be used", hint="correct `base_url`")
-    if isinstance(error, aiohttp.ClientError | OSError | EOFError):
-        return Unavailable(_breakage(error), billed=_was_sent(error))
-    return Fatal(
-        f"unexpected {type(error).__name__} while reading an answer: {error}",
-        hint="this is a mistake in batchembed: please report it",
-    )
-
-
-def _was_sent(error: Exception) -> bool:
-    """Return whether the request may have reached the server before the connection failed."""
-    never = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
-    return not isinstance(error, never)
-
-
-def _breakage(error: Exception) -> str:
-    """Return in what way the connection failed; TimeoutError is an OSError too."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"the host `{error.host}` is not found"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"no connection to `{error.host}`: {_cause(error)}"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "the answer was cut short"
-    return f"the connection broke: {_cause(error)}"
+def _authorization(header: str, key: str | None) -> dict[str, str]:
+    """Return the header that carries the key, none without one."""
+    if not key:
+        return {}
+    scheme = "Bearer " if header == "Authorization" else ""
+    return {header: scheme + carried(key)}
 
 
 def carried(key: str) -> str:
@@ -277,22 +243,3 @@ async def _read(answer: aiohttp.ClientResponse, most: int, *, whole: bool) -> by
                 raise OversizeError(f"the answer is larger than {most:,} bytes")
             break
     return b"".join(pieces)[:most]
-
-
-def _certificate_trouble(error: BaseException) -> str | None:
-    """Return what is wrong with a certificate or the TLS set-up, or None for other failures."""
-    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return cause.verify_message or "certificate verify failed"
-    if isinstance(cause, ssl.CertificateError):
-        return str(cause)
-    reason = str(getattr(cause, "reason", None) or "")
-    if isinstance(cause, ssl.SSLError) and any(words in reason for words in _TLS_SETUP):
-        return f"TLS failed: {reason}"
-    return None
-
-
-def _cause(error: BaseException) -> str:
-    cause = getattr(error, "os_error", None) or error
-    words = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    return str(words)

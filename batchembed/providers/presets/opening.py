@@ -1,0 +1,57 @@
+"""How a provider's dialect is opened; what a dialect needs is loaded here and not before."""
+
+from __future__ import annotations
+
+from batchembed.exchange import Dialect
+from batchembed.providers.access import Access
+from batchembed.providers.entries import ProviderInfo
+from batchembed.spec import Spec
+
+
+def openai(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:  # noqa: ARG001 - an Opener
+    """Return OpenAI's form, with the host's own differences."""
+    from batchembed.providers.openai import OpenAI
+
+    return OpenAI(spec, about.limits_of(spec), about.model_of(spec.name), about.form)
+
+
+def aleph_alpha(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:
+    """Return Aleph Alpha's form."""
+    from batchembed.providers.aleph_alpha.dialect import AlephAlpha
+
+    return AlephAlpha(
+        spec,
+        about.limits_of(spec),
+        nice=access.nice,
+        hosting=access.hosting,
+        tags=access.tags,
+        tokenizer=access.tokenizer,
+    )
+
+
+def cohere(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:  # noqa: ARG001 - an Opener
+    """Return Cohere's form, version 2."""
+    from batchembed.providers.cohere import Cohere
+
+    return Cohere(spec, about.limits_of(spec), about.model_of(spec.name))
+
+
+def gemini(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:  # noqa: ARG001 - an Opener
+    """Return Gemini's form."""
+    from batchembed.providers.gemini import Gemini
+
+    return Gemini(spec, about.limits_of(spec), about.model_of(spec.name))
+
+
+def tei(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:  # noqa: ARG001 - an Opener
+    """Return the native form of text-embeddings-inference."""
+    from batchembed.providers.tei import Tei
+
+    return Tei(spec, about.limits_of(spec))
+
+
+def ollama(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:  # noqa: ARG001 - an Opener
+    """Return Ollama's native form."""
+    from batchembed.providers.ollama import Ollama
+
+    return Ollama(spec, about.limits_of(spec))

@@ -1,0 +1,113 @@
+"""Servers of one's own: where they listen unless told otherwise, and how their form differs.
+
+What they take at once is asked of them before a run where they say it (`form.report`).
+"""
+
+from __future__ import annotations
+
+from batchembed.exchange import Limits
+from batchembed.providers.entries import Form, ProviderInfo
+from batchembed.providers.presets import opening
+
+_TAKES = frozenset({"dimensions", "normalize", "base_url", "prefixes"})
+_TEI_LIMITS = Limits(texts_per_request=32, bytes_per_request=1_000_000)
+
+VLLM = ProviderInfo(
+    name="vllm",
+    title="vLLM",
+    dialect=opening.openai,
+    base_url="http://localhost:8000/v1",
+    takes=_TAKES,
+    limits=Limits(texts_per_request=128),
+    key_variable="VLLM_API_KEY",
+    key_needed=False,
+    own_host_only=False,
+    form=Form(report="models"),
+    note="dimensions only for models trained for it; too long texts are refused",
+)
+
+TEI = ProviderInfo(
+    name="tei",
+    title="text-embeddings-inference, native route",
+    dialect=opening.tei,
+    base_url="http://localhost:3000",
+    takes=_TAKES | {"prompts"},
+    limits=_TEI_LIMITS,
+    key_variable="TEI_API_KEY",
+    key_needed=False,
+    own_host_only=False,
+    form=Form(path="embed", report="tei"),
+    note="says its limits itself; too long texts are refused, whatever it was started with",
+)
+
+TEI_OPENAI = ProviderInfo(
+    name="tei-openai",
+    title="text-embeddings-inference, OpenAI route",
+    dialect=opening.openai,
+    base_url="http://localhost:3000",
+    takes=_TAKES,
+    limits=_TEI_LIMITS,
+    key_variable="TEI_API_KEY",
+    key_needed=False,
+    own_host_only=False,
+    form=Form(path="v1/embeddings", report="tei-openai"),
+    note="this route cuts long texts where the server was started so; `tei` does not",
+)
+
+INFINITY = ProviderInfo(
+    name="infinity",
+    title="Infinity",
+    dialect=opening.openai,
+    base_url="http://localhost:7997",
+    takes=_TAKES,
+    limits=Limits(texts_per_request=256),
+    key_variable="INFINITY_API_KEY",
+    key_needed=False,
+    own_host_only=False,
+    form=Form(report="models"),
+    note="no /v1 unless started with --url-prefix; strips texts, cuts long ones, bills characters",
+)
+
+OLLAMA = ProviderInfo(
+    name="ollama",
+    title="Ollama, native route",
+    dialect=opening.ollama,
+    base_url="http://localhost:11434",
+    takes=_TAKES,
+    limits=Limits(texts_per_request=32, concurrency=4),
+    key_variable="OLLAMA_API_KEY",
+    key_needed=False,
+    own_host_only=False,
+    form=Form(path="api/embed", report="ollama"),
+    note="too long texts are refused; vectors have length 1",
+)
+
+OLLAMA_OPENAI = ProviderInfo(
+    name="ollama-openai",
+    title="Ollama, OpenAI route",
+    dialect=opening.openai,
+    base_url="http://localhost:11434",
+    takes=_TAKES,
+    limits=OLLAMA.limits,
+    key_variable="OLLAMA_API_KEY",
+    key_needed=False,
+    own_host_only=False,
+    form=Form(path="v1/embeddings", report="ollama"),
+    note="this route cuts long texts without a word; `ollama` does not",
+)
+
+LM_STUDIO = ProviderInfo(
+    name="lm-studio",
+    title="LM Studio",
+    dialect=opening.openai,
+    base_url="http://localhost:1234/v1",
+    takes=_TAKES - {"dimensions"},
+    limits=Limits(texts_per_request=32, concurrency=4),
+    key_variable=None,
+    key_needed=False,
+    own_host_only=False,
+    form=Form(sends={"encoding_format": "float"}, report="models"),
+    note="has no switch against cutting long texts",
+)
+
+PROVIDERS = (VLLM, TEI, TEI_OPENAI, INFINITY, OLLAMA, OLLAMA_OPENAI, LM_STUDIO)

@@ -38,10 +38,9 @@ NOT_TAKEN = (Refused, Malformed, TooLarge)
 class Loop:
     """One run of the hot loop. `ending`: why it stops before its time, once that is known.
 
-    `folds`: how many texts proved that the server folds texts; -1: it mixed some up instead.
-    `refusals`: how many came in a row; `caps`: what a request may hold, as learnt.
-    `unheard`: how many answers there were when a harmless text was not answered either.
-    `held`: rejects since the last answer: whether a text is at fault is known when others pass.
+    `folds`: how many texts proved that the server folds texts; -1: it mixed some up. `refusals`:
+    how many came in a row; `caps`: what a request may hold, as learnt. `unheard`: how many answers
+    there were when a harmless text got none; `held`: rejects since the last answer.
     """
 
     provider: Provider
@@ -149,7 +148,8 @@ class Loop:
             if permit is not None and (why := self.objection(self.dimensions)):
                 self.drain(why)
             elif permit is not None:
-                sent, outcome = True, await self.provider.attempt(request)
+                sent = True  # first: an abandoned request was sent as well
+                outcome = await self.provider.attempt(request)
         finally:
             if permit is not None:
                 self.pacer.settle(permit, outcome)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,28 @@ from batchembed.parts import (
 )
 from batchembed.preparing import Run, identity, over_tolerance
 from batchembed.prices import Price
-from batchembed.similarity import SimilaritySettings, compare
 from batchembed.spec import Spec
 from batchembed.store import COMPARING, NEXT, TEMPORARY, Store
 from batchembed.survey import REASONS, Survey
 from batchembed.version import VERSION
 
 
-def stage(
+def staging(
     run: Run,
     spec: Spec,
     rows: Corpus,
     survey: Survey,
     ledger: Ledger,
-) -> publish.Staged:
-    """Write parts and rejects where publishing will find them."""
+) -> publish.Ahead:
+    """Begin to write parts and rejects where publishing will find them, as rows are settled."""
+    assert ledger.places is not None, "known since the ledger was asked what is missing"
+    sides = publish.Sides(rows, survey, ledger.places, ledger, run.still_ours)
+    form = partial(_form, run, spec, ledger)
+    return publish.Ahead(sides, ledger.places, run.store, form=form)
+
+
+def _form(run: Run, spec: Spec, ledger: Ledger) -> publish.Form:
+    """Return what the parts look like, by what is known of the vectors by now."""
     if ledger.dimensions is None:
         raise ActionNeededError(
             "every text was rejected, there is nothing to publish", hint="see the reasons above"
@@ -60,7 +68,7 @@ def stage(
         "fingerprint": spec.fingerprint(),
         "outputs": _outputs(spec, ledger),
     }
-    form = publish.Form(
+    return publish.Form(
         ledger.dimensions,
         run.job.output.dtype,
         about,
@@ -68,7 +76,6 @@ def stage(
         run.job.output.part_rows,
         ledger.outputs,
     )
-    return publish.stage(rows, survey, ledger, run.store, form=form, heard=run.advance)
 
 
 def manifest_of(
@@ -159,6 +166,8 @@ def compare_as_asked(run: Run, draft: Manifest, folder: Path) -> Manifest:
     wanted = run.job.similarity
     if wanted is None:
         return draft
+    from batchembed.similarity import SimilaritySettings, compare
+
     run.monitor.phase("comparing", None, "scores")
     column = wanted.column
     left = RunVectors(folder, draft, name=run.store.root.name, column=column)

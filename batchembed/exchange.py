@@ -22,13 +22,18 @@ Vectors: TypeAlias = NDArray[np.float32]
 """Embeddings, shape (n, dimensions)."""
 
 
+RowNumbers: TypeAlias = NDArray[np.int64]
+"""Numbers of rows of a corpus, from 0, shape (n,)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """The texts of one API call, all of one role.
 
     `keys` has shape (n, 16), one row per text. `controls` is None when no text has any.
     `tokens` is an estimate of what the call will be billed. `prompts` takes the place of texts
-    and controls where the corpus has more than texts; `texts` are then the words in them.
+    and controls where the corpus has more than texts; `texts` are then the words in them. `rows`
+    says which rows of the corpus they are, shape (n,); None: of none.
     """
 
     keys: Keys
@@ -37,6 +42,7 @@ class Request:
     controls: tuple[tuple[Control, ...], ...] | None = None
     tokens: int = 0
     prompts: tuple[Prompt, ...] | None = None
+    rows: RowNumbers | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -56,6 +62,7 @@ class Request:
             controls=self.controls[start:stop] if self.controls is not None else None,
             tokens=max(1, round(self.tokens * share)),
             prompts=self.prompts[start:stop] if self.prompts is not None else None,
+            rows=None if self.rows is None else self.rows[start:stop],
         )
 
 

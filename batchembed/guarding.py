@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from batchembed.errors import BatchembedError, NotFinishedError
@@ -16,10 +17,10 @@ A_NUMBER = 4
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Says why no more may be bought. `rows` is the length of the corpus."""
+    """Says why no more may be bought. `rows` tells how many rows are still to be published."""
 
     run: Run
-    rows: int
+    rows: Callable[[], int]
 
     def objection(self, dimensions: int | None) -> BatchembedError | None:
         """Return why nothing more may be sent, None when it may.
@@ -45,4 +46,4 @@ class Guard:
         summary, width = self.run.summary, A_NUMBER * dimensions
         left = summary.to_send - summary.sent
         halves = 1 + (self.run.job.output.dtype == "float16")
-        return left * (width + KEY_BYTES) + self.rows * (width // halves + KEY_BYTES)
+        return left * (width + KEY_BYTES) + self.rows() * (width // halves + KEY_BYTES)

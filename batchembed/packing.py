@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batchembed.exchange import ROLES, Control, Keys, Limits, Request, Role
+from batchembed.exchange import ROLES, Control, Keys, Limits, Request, Role, RowNumbers
 from batchembed.prompts import Prompt, image_bytes, sure_tokens
 
 BYTES_A_TOKEN = 4
@@ -21,6 +22,7 @@ class Batch:
     """Texts on their way into requests: `keys` has shape (n, 16), the rest n entries or None."""
 
     keys: Keys
+    rows: RowNumbers
     texts: list[str]
     roles: Sequence[Role] | Role
     controls: list[tuple[Control, ...]] | None = None
@@ -32,6 +34,7 @@ class _Waiting:
     """Texts of one role that do not fill a request yet."""
 
     keys: list[Keys] = field(default_factory=list)
+    rows: list[RowNumbers] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     controls: list[tuple[Control, ...]] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
@@ -70,6 +73,7 @@ class Packer:
     def _add(self, role: Role, batch: Batch) -> Iterator[Request]:
         waiting = self._waiting[role]
         waiting.keys.append(batch.keys)
+        waiting.rows.append(batch.rows)
         waiting.texts += batch.texts
         waiting.controls += batch.controls or [NO_CONTROLS] * len(batch.texts)
         waiting.prompts += batch.prompts or ()
@@ -80,7 +84,7 @@ class Packer:
         waiting = self._waiting[role]
         if not waiting.texts:
             return
-        keys = np.concatenate(waiting.keys)
+        keys, rows = np.concatenate(waiting.keys), np.concatenate(waiting.rows)
         sizes = text_bytes(waiting.texts)
         tokens = estimate_tokens(sizes)
         if waiting.prompts:
@@ -101,10 +105,12 @@ class Packer:
                 controls=spans if any(spans) else None,
                 tokens=sum(told[start:stop]),
                 prompts=tuple(waiting.prompts[start:stop]) or None,
+                rows=rows[start:stop],
             )
             start = stop
         self._waiting[role] = _Waiting(
             [keys[start:]],
+            [rows[start:]],
             waiting.texts[start:],
             waiting.controls[start:],
             waiting.prompts[start:],
@@ -127,7 +133,8 @@ class Packer:
 
 def text_bytes(texts: list[str]) -> NDArray[np.int64]:
     """Return how many bytes each text takes in UTF-8, shape (n,)."""
-    return pl.Series(texts, dtype=pl.String).str.len_bytes().to_numpy().astype(np.int64)
+    sizes: NDArray[np.int64] = pc.binary_length(pa.array(texts, pa.large_string())).to_numpy()
+    return sizes
 
 
 def estimate_tokens(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -139,6 +146,7 @@ def _part(batch: Batch, role: Role, chosen: NDArray[np.int64]) -> Batch:
     positions = chosen.tolist()
     return Batch(
         keys=batch.keys[chosen],
+        rows=batch.rows[chosen],
         texts=[batch.texts[p] for p in positions],
         roles=role,
         controls=None if batch.controls is None else [batch.controls[p] for p in positions],

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from batchembed import completing, corpus, costing, directory, preparing, publish
 from batchembed.clock import Clock, SystemClock
@@ -22,11 +23,16 @@ from batchembed.ledger import Ledger
 from batchembed.lock import Hold
 from batchembed.monitor import Monitor, Summary
 from batchembed.packing import Packer
+from batchembed.parts import Manifest
 from batchembed.preparing import Run
 from batchembed.spec import Spec
 from batchembed.store import NEXT, SCRATCH, Store
 from batchembed.survey import CorpusFeed
 from batchembed.watching import watching
+
+if TYPE_CHECKING:
+    from batchembed.corpus import Corpus
+    from batchembed.providers.local import Early
 
 
 def run(
@@ -111,15 +117,22 @@ def _story(run: Run) -> Summary:
     preparing.check_columns(run.job, spec, rows)
     manifest = directory.claim(run.store, preparing.identity(run.job, spec), run.clock)
     completing.listen(run)
-    told = {"fingerprint": rows.fingerprint(), "id": run.job.table.id}
     if manifest is not None and directory.is_done(
-        run.store, manifest, told, but_for_rejects=run.retry_rejects
+        run.store, manifest, _told(run, rows), but_for_rejects=run.retry_rejects
     ):
         directory.keep_job(run.store, run.job.to_toml())
         return completing.only_compare(run, manifest)
 
+    with local.begin(run.job, spec, rows.rows_about) as begun:
+        return _made(run, spec, rows, before=manifest, begun=begun)
+
+
+def _made(
+    run: Run, spec: Spec, rows: Corpus, *, before: Manifest | None, begun: Early | None
+) -> Summary:
+    """Make what is not there yet: `before` is the manifest of what is."""
     survey = preparing.take_survey(run, rows, spec)
-    ledger, damaged = directory.open_ledger(run.store, manifest)
+    ledger, damaged = directory.open_ledger(run.store, before)
     preparing.say_damage(run.monitor, ledger, damaged)
     if run.retry_rejects:
         ledger.rejects.clear()
@@ -127,25 +140,35 @@ def _story(run: Run) -> Summary:
     most = preparing.most_rejects(run, survey, missing)
     rows.unchanged()
     directory.keep_job(run.store, run.job.to_toml())
-    if missing.to_send:
-        packer = Packer(local.limits(run.job, spec))
-        feed = CorpusFeed(rows, survey, missing, preparing.reading(run.job), packer)
-        _embed(run, spec, ledger, feed, most_rejects=most - survey.lost - missing.rejected)
-
-    rows.unchanged()
-    run.still_ours()
-    run.monitor.phase("publishing", survey.total)
-    staged = completing.stage(run, spec, rows, survey, ledger)
+    with completing.staging(run, spec, rows, survey, ledger) as staging:
+        if missing.to_send:
+            packer = Packer(local.limits(run.job, spec))
+            feed = CorpusFeed(rows, survey, missing, preparing.reading(run.job), packer)
+            allowed = most - survey.lost - missing.rejected
+            _embed(run, spec, ledger, feed, most_rejects=allowed, staging=staging, begun=begun)
+        rows.unchanged()
+        run.still_ours()
+        run.monitor.phase("publishing", survey.total)
+        staged = staging.end(run.advance)
     if staged.rejected > most:
-        raise completing.refuse_rejects(run, staged, most, before=manifest)
-    draft = completing.manifest_of(run, spec, told, ledger, staged=staged)
+        raise completing.refuse_rejects(run, staged, most, before=before)
+    draft = completing.manifest_of(run, spec, _told(run, rows), ledger, staged=staged)
     draft = completing.compare_as_asked(run, draft, run.store.path(NEXT))
     run.still_ours()
     publish.finish(run.store, draft)
     return completing.complete(run, draft)
 
 
-def _embed(run: Run, spec: Spec, ledger: Ledger, feed: CorpusFeed, *, most_rejects: int) -> None:
+def _embed(
+    run: Run,
+    spec: Spec,
+    ledger: Ledger,
+    feed: CorpusFeed,
+    *,
+    most_rejects: int,
+    staging: publish.Ahead,
+    begun: Early | None,
+) -> None:
     """Send what is missing; whatever ends this, all that was answered is durable then."""
     price = costing.price_of(run.job, spec)
     stops = run.job.limits.on_model_change == "stop"
@@ -154,7 +177,7 @@ def _embed(run: Run, spec: Spec, ledger: Ledger, feed: CorpusFeed, *, most_rejec
         key=preparing.provider_key(run.job, spec, run.environ),
         renew=preparing.key_reader(run.job, spec, run.environ),
         versions=frozenset(ledger.bill.model_versions) if stops else None,
-        objection=Guard(run, run.summary.rows).objection,
+        objection=Guard(run, lambda: run.summary.rows - staging.rows).objection,
         watching=watching(run, preparing.reading(run.job).role, run.summary.to_send),
         ledger=ledger,
         monitor=run.monitor,
@@ -163,9 +186,15 @@ def _embed(run: Run, spec: Spec, ledger: Ledger, feed: CorpusFeed, *, most_rejec
         dimensions=ledger.dimensions,
         outputs=ledger.outputs,
         budget=costing.budget(run.job, spec, price, ledger.bill),
+        begun=begun,
     )
     ledger.rate = costing.rate_of(price)
     run.monitor.paid = lambda: costing.cost_of(ledger.bill, price)
     run.monitor.phase("embedding", run.summary.to_send, "texts")
     with closing(ledger):
         local.embed(run.job, feed, plant)
+
+
+def _told(run: Run, rows: Corpus) -> dict[str, Any]:
+    """Return what a manifest says of a corpus."""
+    return {"fingerprint": rows.fingerprint(), "id": run.job.table.id}

@@ -1,10 +1,13 @@
 """One pass over the corpus before anything is sent: the key of every row, and what cannot be sent.
 
-The keys stay in a scratch file, 17 bytes a row, so that later passes need not hash again.
+The keys stay in a scratch file, 17 bytes a row, so that later passes need not hash again. The texts
+of a small corpus stay in memory until they are sent, so that it need not be read again.
 """
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -23,6 +26,7 @@ from batchembed.prompts import Prompt, words
 from batchembed.spec import KEY_BYTES, Keyer, unsendable, unsendable_prompt
 
 ROWS_AT_ONCE = 8192
+TEXTS_IN_MEMORY = 64 << 20
 REASONS = (
     *("", "null_text", "empty_text", "blank_text", "lone_surrogate"),
     *("null_image", "missing_image", "unreadable_image", "empty_prompt"),
@@ -88,12 +92,17 @@ class Reading:
 
 
 class Survey:
-    """What the pass found. Use `take`; `close` is the removal of its scratch folder."""
+    """What the pass found. Use `take`; `close` is the removal of its scratch folder.
 
-    def __init__(self, folder: Path) -> None:
+    A corpus whose texts take at most `room` bytes stays in memory for one more pass.
+    """
+
+    def __init__(self, folder: Path, *, room: int = TEXTS_IN_MEMORY) -> None:
         self._keys = folder / "keys"
         self._reasons = folder / "reasons"
         self._keyer: Keyer | None = None
+        self._kept: deque[Rows] | None = deque()
+        self._room = room
         self.total = 0
         self.unsendable: dict[str, int] = {}
 
@@ -113,6 +122,7 @@ class Survey:
                 keys_file.write(keys.tobytes())
                 reasons_file.write(reasons.tobytes())
                 self._count(rows, reasons)
+                self._keep(rows)
                 heard(len(rows.texts))
 
     @property
@@ -132,14 +142,29 @@ class Survey:
         reasons = np.fromfile(self._reasons, np.uint8, count, offset=start)
         return keys.reshape(-1, KEY_BYTES), reasons
 
-    def again(self, rows: Rows, reading: Reading, sent: Sent) -> Keys:
-        """Return the keys, (n, 16), of rows that are read once more.
+    def rows(self, corpus: Corpus) -> Iterator[Rows]:
+        """Yield all rows once more: from memory, where they are forgotten then, or by reading.
 
-        Raises CorpusError unless they are what they were: a vector of another text must never
-        come under a key, and a file may be written anew while it is read.
+        Raises CorpusError when a file is not as it was.
+        """
+        if self._kept is None:
+            yield from corpus.texts()
+            return
+        corpus.unchanged()
+        while self._kept:
+            yield self._kept.popleft()
+        self._kept = None
+
+    def again(self, rows: Rows, reading: Reading, sent: Sent) -> Keys:
+        """Return the keys, (n, 16), of some of `rows`.
+
+        Raises CorpusError unless rows that were read again are what they were: a vector of another
+        text must never come under a key, and a file may be written anew while it is read.
         """
         assert self._keyer is not None
         keys = self.read(rows.first, rows.first + len(rows.texts))[0]
+        if self._kept is not None:
+            return keys
         if not np.array_equal(keys, keyed(rows, self._keyer, reading.role, sent)[0]):
             raise CorpusError(
                 f"rows `{rows.first}` to `{rows.first + len(rows.texts) - 1}` of the corpus are "
@@ -147,6 +172,17 @@ class Survey:
                 hint="let nothing write to it while it is read, then run the same command again",
             )
         return keys
+
+    def _keep(self, rows: Rows) -> None:
+        """Keep rows in memory while there is room for all, and they are nothing but texts."""
+        if self._kept is None:
+            return
+        self._room -= sum(map(sys.getsizeof, rows.texts))
+        more = (rows.controls, rows.spans, rows.prompts)
+        if self._room < 0 or any(part is not None for part in more):
+            self._kept = None
+        else:
+            self._kept.append(rows)
 
     def _count(self, rows: Rows, reasons: NDArray[np.uint8]) -> None:
         self.total += len(rows.texts)
@@ -172,7 +208,7 @@ class CorpusFeed:
 
         Whoever iterates can so stop after any batch, also where millions of rows are paid for.
         """
-        for rows in self._corpus.texts():
+        for rows in self._survey.rows(self._corpus):
             stop = rows.first + len(rows.texts)
             wanted = np.flatnonzero(self._missing.mask(rows.first, stop))
             yield list(self._packer.add(self._batch(rows, wanted))) if len(wanted) else []
@@ -198,6 +234,7 @@ class CorpusFeed:
             texts = [words(prompt) for prompt in prompts]
         return Batch(
             keys=keys if whole else keys[wanted],
+            rows=rows.first + wanted,
             texts=[text for text in texts if text is not None],
             roles=self._reading.role
             if rows.roles is None

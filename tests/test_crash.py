@@ -127,10 +127,10 @@ class Killed:
         assert list(self.temporary.iterdir()) == []
 
 
-def unbroken(commands, case, server, folder):
+def unbroken(commands, case, server, folder, *twists):
     """A run from beginning to end: its digests, how long it took, its steps on the disk."""
     job, told = Killed(commands, case, server, folder), folder / "steps"
-    job.finish(["count_steps", str(job.run), str(told)])
+    job.finish(["count_steps", str(job.run), str(told)], *twists)
     lines = job.bill()
     assert sorted(text for line in lines for text in line) == sorted(case.distinct)
     bad = wrong_rows(
@@ -154,8 +154,8 @@ def die(job, at):
     """Start the job and kill it at a moment; return how it ended."""
     step, seconds = at
     if step is not None:
-        return job.start([step[0], str(job.run), *step[2:]]).wait()
-    command = job.start()
+        return job.start([step[0], str(job.run), *step[2:]], ["stage_at_once"]).wait()
+    command = job.start(["stage_at_once"])
     command.ends_within(seconds)
     return command.kill()
 
@@ -273,16 +273,21 @@ def test_killed_while_it_recovers(commands, tmp_path, count):
 @pytest.mark.slow
 @pytest.mark.parametrize("torn", [False, True], ids=["before", "torn"])
 def test_killed_at_every_step_on_the_disk(commands, tmp_path, torn):
-    """Killed before each change of the disk, from the first to the last, a job goes on."""
+    """Killed before each change of the disk, from the first to the last, a job goes on.
+
+    Parts are staged while texts are still embedded.
+    """
     case = Case("steps")
     case.texts_per_request, case.concurrency, case.given = 4, 2, case.given[:60]
     failed = []
     with running(script=case.script()) as server:
-        right, _, steps = unbroken(commands, case, server, tmp_path / "whole")
+        whole = tmp_path / "whole"
+        right, _, steps = unbroken(commands, case, server, whole, ["stage_at_once"])
         for number in range(1, steps + 1):
             job = Killed(commands, case, server, tmp_path / str(number))
             before = len(job.bill())
-            ended = job.start(["die_at_step", str(job.run), number, torn]).wait()
+            die = ["die_at_step", str(job.run), number, torn]
+            ended = job.start(die, ["stage_at_once"]).wait()
             assert ended.code in (-9, 3), ended
             try:
                 job.check_after_kill(before)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 import threading
 import tracemalloc
 from pathlib import Path
@@ -14,7 +15,17 @@ from hypothesis import strategies as st
 from batchembed import buckets
 from batchembed import ledger as package
 from batchembed.exchange import Reject, Request
-from batchembed.ledger import NOWHERE, Ledger, Reader, Source, checkpoint, forget, join, places
+from batchembed.ledger import (
+    NOWHERE,
+    Ledger,
+    Places,
+    Reader,
+    Source,
+    checkpoint,
+    forget,
+    join,
+    places,
+)
 from batchembed.providers import status
 from batchembed.store import Appender, Store
 
@@ -61,9 +72,23 @@ def ledger(store):
     made.close()
 
 
+def missed(ledger, corpus):
+    """What a ledger misses of a corpus; its `places` are known then."""
+    with tempfile.TemporaryDirectory() as folder:
+        missing = ledger.missing([keys(corpus)], scratch=Path(folder))
+        ledger.found = ledger.places.read(0, len(corpus))
+    return missing
+
+
+def located(ledger, corpus):
+    """The place of every row's vector."""
+    missed(ledger, corpus)
+    return ledger.found
+
+
 def read_all(ledger, corpus):
-    """The vector of every row by `locate` and `Reader`, None where there is none."""
-    found = np.concatenate([np.empty(0, np.int64), *ledger.locate([keys(corpus)], len(corpus))])
+    """The vector of every row by its place and `Reader`, None where there is none."""
+    found = located(ledger, corpus)
     reader = Reader(ledger.sources(), ledger.dimensions or 1)
     try:
         return [
@@ -139,7 +164,7 @@ def test_damage_is_counted_and_costs_its_frame_alone(store, ledger):
     again = reload(ledger)
     assert again.damage.frames == 1
     assert again.damage.bytes == len(data) // 3
-    missing = again.missing([keys([key(1), key(2), key(3)])])
+    missing = missed(again, [key(1), key(2), key(3)])
     assert missing.mask(0, 3).tolist() == [False, True, False]
     assert read_all(again, [key(2)]) == [None]
 
@@ -159,7 +184,7 @@ def test_vectors_of_another_dimension_are_not_found(store, ledger):
     keep(ledger, [key(2)], dimensions=2)
     again = Ledger(store, dimensions=DIMENSIONS)
     again.load()
-    assert again.missing([keys([key(1), key(2)])]).mask(0, 2).tolist() == [False, True]
+    assert missed(again, [key(1), key(2)]).mask(0, 2).tolist() == [False, True]
 
 
 # -- durability ------------------------------------------------------------------------------------
@@ -319,21 +344,30 @@ def small(monkeypatch, in_memory):
     monkeypatch.setattr(join, "RANGE", 5)
 
 
+def joined(entries, arrays, total, scratch=None):
+    """The join of a corpus with entries: what is missing, and the place of every row."""
+    with tempfile.TemporaryDirectory() as folder:
+        places = Places(Path(folder) / "places")
+        found = join.missing(entries, arrays, scratch=scratch, places=places)
+        return found, places.read(0, total)
+
+
 def disagreement(world):
-    """How `missing` and `locate` differ from a dict, or None."""
+    """How the join differs from a dict, or None."""
     paid, refused, corpus, arrays = world
     where = {}
     for number, one in enumerate(paid):
         where.setdefault(one, 100 + number)
-    entries = [(keys(refused), np.full(len(refused), NOWHERE))]
-    entries += [(keys([one]), np.array([100 + n])) for n, one in enumerate(paid)]
+    entries = [(keys([one]), np.array([100 + n])) for n, one in enumerate(paid)]
+    entries += [(keys(refused), np.full(len(refused), NOWHERE))]
     known = {*paid, *refused}
     real = [one for one in corpus if any(one)]
     firsts = [corpus.index(one) == n and any(one) for n, one in enumerate(corpus)]
-    found = join.missing(entries, arrays, scratch=None)
-    told = (found.total, found.sendable, found.distinct, found.paid, found.to_send)
+    found, located = joined(entries, arrays, len(corpus))
+    told = (found.total, found.sendable, found.distinct, found.paid, found.to_send, found.rejected)
     new = {one for one in real if one not in known}
     wanted = (len(corpus), len(real), len(set(real)), len(set(real) & known), len(new))
+    wanted += (len(set(real) & {*refused} - {*paid}),)
     if told != wanted:
         return told, wanted
     mask = [first and one not in known for first, one in zip(firsts, corpus, strict=True)]
@@ -342,9 +376,6 @@ def disagreement(world):
     for start in range(0, len(corpus), 3):
         if found.mask(start, min(start + 11, len(corpus))).tolist() != mask[start : start + 11]:
             return "mask", start
-    located = np.concatenate(
-        [np.empty(0, np.int64), *join.locate(entries[1:], arrays, len(corpus), scratch=None)]
-    )
     expected = [where.get(one, NOWHERE) for one in corpus]
     return None if located.tolist() == expected else (located.tolist(), expected)
 
@@ -382,9 +413,8 @@ def test_every_row_of_a_large_corpus_is_located(total, monkeypatch, tmp_path):
     order = rng.permutation(total)
     entries = [(some[order], order * 12 + 100)]
     arrays = [some[start : start + 8192] for start in range(0, total, 8192)]
-    found = list(join.locate(entries, arrays, total, scratch=tmp_path))
-    assert (np.concatenate(found) == np.arange(total) * 12 + 100).all()
-    assert max(map(len, found)) <= 1 << 16
+    found = joined(entries, arrays, total, scratch=tmp_path)[1]
+    assert (found == np.arange(total) * 12 + 100).all()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -393,36 +423,38 @@ def test_a_corpus_of_more_than_256_ranges_is_located(monkeypatch):
     monkeypatch.setattr(join, "RANGE", 2)
     total = 256 * 2 + 77
     some = np.random.default_rng(4).integers(0, 256, (total, 16), np.uint8)
-    found = list(
-        join.locate([(some[::2], np.arange(0, total, 2) + 9)], [some], total, scratch=None)
-    )
+    found = joined([(some[::2], np.arange(0, total, 2) + 9)], [some], total)[1]
     expected = np.full(total, NOWHERE)
     expected[::2] = np.arange(0, total, 2) + 9
-    assert (np.concatenate(found) == expected).all()
-    assert len(found) <= 256
+    assert (found == expected).all()
 
 
-def peak(rows, monkeypatch, in_memory):
-    rng = np.random.default_rng(5)
+def twice(rows):
+    """The keys of so many rows, of which the second half is the first one again."""
+    for _ in range(2):
+        rng = np.random.default_rng(5)
+        for _ in range(rows // 2 // 4096):
+            yield rng.integers(0, 256, (4096, 16), np.uint8)
+
+
+def peak(rows, folder, monkeypatch, in_memory):
     small(monkeypatch, in_memory)
     monkeypatch.setattr(join, "RANGE", 1 << 16)
-    arrays = lambda: (rng.integers(0, 256, (4096, 16), np.uint8) for _ in range(rows // 4096))
+    places = Places(folder / "places")
     tracemalloc.start()
     try:
-        missing = join.missing([], arrays(), scratch=None)
-        assert missing.to_send == rows
-        for _ in join.locate([], arrays(), rows, scratch=None):
-            pass
+        missing = join.missing([], twice(rows), scratch=None, places=places)
+        assert (missing.to_send, missing.total) == (rows // 2, rows)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
 
-def test_the_memory_of_the_joins_does_not_grow_with_the_corpus(monkeypatch):
+def test_the_memory_of_the_join_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
     """Four times the rows take the same memory; without spilling they do not (the control)."""
-    first, second = (peak(rows, monkeypatch, 20_000) for rows in (204_800, 819_200))
+    first, second = (peak(rows, tmp_path, monkeypatch, 20_000) for rows in (204_800, 819_200))
     assert second < 1.2 * first + 300_000
-    assert peak(819_200, monkeypatch, 10**7) > 4 * second
+    assert peak(819_200, tmp_path, monkeypatch, 10**7) > 4 * second
 
 
 # -- reading vectors -------------------------------------------------------------------------------
@@ -446,7 +478,7 @@ def test_vectors_that_stand_together_are_read_together(store, ledger, reads):
     """One read for a whole answer in any order, one each where vectors are far apart."""
     some = [key(n) for n in range(1, 101)]
     keep(ledger, some)
-    (found,) = ledger.locate([keys(some)], 100)
+    found = located(ledger, some)
     reader = Reader(ledger.sources(), DIMENSIONS)
     assert (reader.read(found) == vectors(some)).all()
     assert reads == [100 * 4 * DIMENSIONS]
@@ -468,7 +500,7 @@ def test_short_reads_are_gone_on_with(store, ledger, monkeypatch):
     """The system may give fewer bytes than were asked for."""
     some = [key(n) for n in range(1, 11)]
     keep(ledger, some)
-    (found,) = ledger.locate([keys(some)], 10)
+    found = located(ledger, some)
     real = os.preadv
     monkeypatch.setattr(places.os, "preadv", lambda f, parts, at: real(f, [parts[0][:7]], at))
     reader = Reader(ledger.sources(), DIMENSIONS)
@@ -479,7 +511,7 @@ def test_short_reads_are_gone_on_with(store, ledger, monkeypatch):
 def test_a_file_that_became_shorter_is_an_error(store, ledger):
     """Bytes that are gone are not made up."""
     keep(ledger, [key(1)])
-    (found,) = ledger.locate([keys([key(1)])], 1)
+    found = located(ledger, [key(1)])
     path = store.path("checkpoint/000001.segment")
     os.truncate(path, path.stat().st_size - 1)
     reader = Reader(ledger.sources(), DIMENSIONS)
@@ -525,9 +557,9 @@ def test_published_halves_and_new_singles_are_read_alike(tmp_path, store):
     ledger = Ledger(store, old, dimensions=DIMENSIONS)
     keep(ledger, [key(4), key(5), key(1)])
     corpus = [key(5), key(1), key(2), key(3), key(4), key(9), key(3)]
-    missing = ledger.missing([keys(corpus)])
+    missing = missed(ledger, corpus)
     assert missing.mask(0, 7).tolist() == [False] * 5 + [True, False]
-    found = np.concatenate(list(ledger.locate([keys(corpus)], 7)))
+    found = ledger.found
     has = found != NOWHERE
     assert has.tolist() == [True] * 5 + [False, True]
     reader = Reader(ledger.sources(), DIMENSIONS)
@@ -581,7 +613,7 @@ def test_a_segment_without_anything_in_it_is_not_left(store):
 
 def test_the_public_names_are_these():
     """What others may use of the ledger."""
-    names = "Bill Ledger Missing NOWHERE Published Reader Source forget holds_anything"
+    names = "Bill Ledger Missing NOWHERE Places Published Reader Source forget holds_anything"
     assert sorted(package.__all__) == names.split()
 
 
@@ -594,3 +626,70 @@ def test_the_words_of_any_server_can_be_kept(ledger):
     ledger.reject([Reject(key(1), "refused", outcome.reason, 400, outcome.request_id)])
     (kept,) = reload(ledger).rejects.values()
     assert (kept.message, kept.request_id) == ("400 Bad Request: bad ? cut?[2J ?text", "id?")
+
+
+# -- places of rows --------------------------------------------------------------------------------
+
+
+@st.composite
+def notes(draw):
+    """Rows of a corpus, which of them are the same text, and answers in any order and size."""
+    total = draw(st.integers(1, 60))
+    same = {
+        row: draw(st.integers(0, row - 1))
+        for row in range(1, total)
+        if draw(st.integers(0, 3)) == 0
+    }
+    same = {row: first for row, first in same.items() if first not in same}
+    asked = draw(st.permutations([row for row in range(total) if row not in same]))
+    cuts = sorted(draw(st.lists(st.integers(0, len(asked)), max_size=6)))
+    bounds = zip([0, *cuts], [*cuts, len(asked)], strict=True)
+    return total, same, [asked[a:b] for a, b in bounds if b > a]
+
+
+@given(notes=notes(), noted=st.sampled_from([1, 7, 1000]), looks=st.booleans())
+@settings(max_examples=80, deadline=None, database=None)
+def test_every_row_has_the_place_that_was_noted_for_its_text(tmp_path_factory, notes, noted, looks):
+    """Whatever the order of answers, written down at once or late, read meanwhile or not."""
+    total, same, answers = notes
+    kept = Places(tmp_path_factory.mktemp("p") / "places")
+    kept.fill([np.array([places.SAME - same[n] if n in same else NOWHERE for n in range(total)])])
+    expected, before = np.full(total, NOWHERE), places.NOTED
+    places.NOTED = noted
+    try:
+        for number, rows in enumerate(answers):
+            kept.note(np.array(rows), 1000 * (number + 1), 8)
+            expected[rows] = 1000 * (number + 1) + 8 * np.arange(len(rows))
+            if looks:
+                told = [expected[same.get(row, row)] for row in range(total)]
+                assert kept.read(0, total).tolist() == told
+    finally:
+        places.NOTED = before
+    told = [expected[same.get(row, row)] for row in range(total)]
+    assert kept.read(0, total).tolist() == told
+    assert kept.read(total // 3, total // 2).tolist() == told[total // 3 : total // 2]
+
+
+def test_answers_tell_where_the_rows_of_a_corpus_have_their_vectors(store, ledger, tmp_path):
+    """Without reading the checkpoint again: beside what earlier runs and parts hold."""
+    old = Ledger(store)
+    keep(old, [key(1), key(2)])
+    old.close()
+    part = Part(tmp_path / "a", [key(3)])
+    ledger = Ledger(store, [part], dimensions=DIMENSIONS)
+    corpus = [key(n) for n in (5, 3, 1, 7, 6, 2, 7, 9, 5)]
+    missed_rows = np.flatnonzero(ledger.missing([keys(corpus)], scratch=tmp_path).mask(0, 9))
+    assert missed_rows.tolist() == [0, 3, 4, 7]
+    for rows in ([4, 0], [3]):
+        some = [corpus[row] for row in rows]
+        args = {"tokens": 1, "model_version": "m", "rows": np.array(rows)}
+        ledger.append(keys(some), vectors(some), **args)
+    ledger.reject([Reject(key(9), "refused")])
+    found = ledger.places.read(0, 9)
+    assert (found == NOWHERE).tolist() == [row == 7 for row in range(9)]
+    reader = Reader(ledger.sources(), DIMENSIONS)
+    right = [one for one in corpus if one != key(9)]
+    assert (reader.read(found[found != NOWHERE]) == vectors(right)).all()
+    reader.close()
+    ledger.close()
+    assert located(reload(ledger), [key(5), key(6), key(7)]).min() > NOWHERE

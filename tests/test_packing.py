@@ -34,12 +34,15 @@ def batches(rows, cuts, *, plain=False):
         keys = np.frombuffer(b"".join(map(key, range(start, stop))), np.uint8).reshape(-1, 16)
         roles = "query" if plain else [role for _, role, _ in some]
         controls = None if plain else [own for _, _, own in some]
-        yield Batch(keys, [text for text, _, _ in some], roles, controls)
+        texts = [text for text, _, _ in some]
+        yield Batch(keys, np.arange(start, stop), texts, roles, controls)
 
 
 def packed(packer, rows, cuts=(), **more):
     found = [asked for batch in batches(rows, cuts, **more) for asked in packer.add(batch)]
-    return [*found, *packer.flush()]
+    found += packer.flush()
+    assert [asked.rows.tolist() for asked in found] == [numbers(asked) for asked in found]
+    return found
 
 
 def numbers(asked):

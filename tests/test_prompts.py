@@ -76,7 +76,13 @@ def test_what_no_provider_could_embed_is_known_beforehand(prompt, reason):
 def packed(given, **limits):
     packer = Packer(Limits(**limits))
     keys = np.arange(len(given) * 16, dtype=np.uint8).reshape(-1, 16)
-    batch = Batch(keys, [words(prompt) for prompt in given], "query", prompts=list(given))
+    batch = Batch(
+        keys,
+        np.arange(len(given)),
+        [words(prompt) for prompt in given],
+        "query",
+        prompts=list(given),
+    )
     return [*packer.add(batch), *packer.flush()]
 
 

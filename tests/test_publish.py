@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -77,11 +78,20 @@ OLD = [*texts(9), None, "text 3", REFUSED]
 GROWN = ["new at the front", *OLD, " ", *texts(7, 50)]
 
 
+def sides(corpus, ledger, scratch, keyed=None):
+    """What is joined when `corpus` is published, and what the ledger misses of it."""
+    keyed = keyed or corpus
+    missing = ledger.missing(keyed.keys(), scratch=scratch)
+    return publish.Sides(corpus, keyed, ledger.places, ledger), missing
+
+
 class Run:
     """A run directory, and what a run does to it after its last answer."""
 
     def __init__(self, root, *, dtype="float32", part_rows=5):
         self.store = Store(root)
+        self.scratch = Path(root).with_name(f"{Path(root).name}-scratch")
+        self.scratch.mkdir(exist_ok=True)
         self.form = publish.Form(DIMENSIONS, dtype, {"model": "fake"}, REASONS, part_rows)
 
     def ledger(self):
@@ -96,7 +106,7 @@ class Run:
     def embed(self, corpus):
         """Answer what the ledger misses; gives how many texts that were."""
         ledger = self.ledger()
-        mask = ledger.missing(corpus.keys()).mask(0, corpus.total)
+        mask = sides(corpus, ledger, self.scratch)[1].mask(0, corpus.total)
         new = [text for text, wanted in zip(corpus.given, mask, strict=True) if wanted]
         for text in new:
             key = KEYER.key(text, "symmetric")
@@ -108,10 +118,12 @@ class Run:
         ledger.close()
         return len(new)
 
+    def stage(self, corpus, keyed=None):
+        joined = sides(corpus, self.ledger(), self.scratch, keyed)[0]
+        return publish.stage(joined, self.store, form=self.form, heard=lambda _: None)
+
     def publish(self, corpus):
-        staged = publish.stage(
-            corpus, corpus, self.ledger(), self.store, form=self.form, heard=lambda _: None
-        )
+        staged = self.stage(corpus)
         publish.finish(self.store, manifest(staged, corpus, self.form.dtype))
 
     def files(self):
@@ -388,7 +400,7 @@ def test_a_corpus_with_other_rows_than_before_is_not_published(tmp_path, change)
     run.embed(corpus)
     other = Corpus([*OLD, "more"] if change > 0 else OLD[:-1])
     with pytest.raises(CorpusError, match=f"`{len(OLD)}`"):
-        publish.stage(other, corpus, run.ledger(), run.store, form=run.form, heard=print)
+        run.stage(other, corpus)
     assert staged_names(run) == []
 
 

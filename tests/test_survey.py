@@ -39,13 +39,16 @@ class Table:
                 None if self.controls is None else self.controls[start:stop],
             )
 
+    def unchanged(self):
+        pass
+
     def where(self, row):
         return f"row {row}"
 
 
-def taken(table, folder, reading=PLAIN):
+def taken(table, folder, reading=PLAIN, **more):
     heard = []
-    survey = Survey(folder)
+    survey = Survey(folder, **more)
     survey.take(table, KEYER, reading, heard.append)
     assert sum(heard) == survey.total == len(table.given)
     return survey
@@ -166,17 +169,20 @@ def told(requests):
     ]
 
 
-@given(rows=ROWS, seed=st.integers(0, 99), step=st.integers(1, 9))
+@given(rows=ROWS, seed=st.integers(0, 99), step=st.integers(1, 9), room=st.sampled_from([0, 9999]))
 @settings(max_examples=60, deadline=None)
-def test_what_is_missing_is_fed_under_its_own_key(tmp_path_factory, rows, seed, step):
-    """Each row that a ledger misses, once, with its role and controls, and no other."""
+def test_what_is_missing_is_fed_under_its_own_key(tmp_path_factory, rows, seed, step, room):
+    """Each row that a ledger misses, once, with its role and controls, and no other.
+
+    Whether the texts are still in memory or are read again.
+    """
     table = Table(
         [text for text, _, _ in rows],
         roles=[role for _, role, _ in rows],
         controls=[() if t in ODD else own for t, _, own in rows],
         step=step,
     )
-    survey = taken(table, tmp_path_factory.mktemp("s"))
+    survey = taken(table, tmp_path_factory.mktemp("s"), room=room)
     draw = np.random.default_rng(seed).random(len(rows)) < 0.6
     wanted = [bool(w) and table.given[n] not in ODD for n, w in enumerate(draw)]
     found = told(fed(table, survey, wanted))
@@ -223,6 +229,21 @@ def test_the_feed_can_be_left_after_every_batch(tmp_path):
     assert len(list(feed.upcoming())) == 4 + 1
 
 
+@pytest.mark.parametrize("room", [0, 5 * 53, 1 << 20])
+def test_texts_are_read_again_unless_there_is_room_for_all_of_them(tmp_path, room):
+    """A small corpus is read once; a larger one twice, and nothing of it stays in memory."""
+    table = Table([f"t{n:03d}" for n in range(9)], step=2)
+    survey = taken(table, tmp_path, room=room)
+    passes, read = [], table.texts
+    table.texts = lambda: passes.append(1) or read()
+    requests = fed(table, survey, [True] * 9)
+    assert [text for asked in requests for text in asked.texts] == table.given
+    assert [row for asked in requests for row in asked.rows] == list(range(9))
+    assert len(passes) == (room < 9 * 53)
+    assert fed(table, survey, [True] * 9)[0].texts == requests[0].texts
+    assert len(passes) == 1 + (room < 9 * 53)
+
+
 CHANGES = {
     "another text": lambda t: t.__setitem__(4, "changed"),
     "two texts changed places": lambda t: t.__setitem__(slice(3, 5), [t[4], t[3]]),
@@ -239,7 +260,7 @@ CHANGES = {
 def test_no_text_is_sent_under_the_key_of_another(tmp_path, change, step):
     """A file that is written anew while it is read: what is not as it was is not sent."""
     table = Table([f"t{n}" for n in range(9)], step=step)
-    survey = taken(table, tmp_path)
+    survey = taken(table, tmp_path, room=0)
     change(table.given)
     seen = []
     feed = CorpusFeed(table, survey, missing(*[True] * 9), PLAIN, Packer(Limits(1)))
@@ -252,7 +273,7 @@ def test_no_text_is_sent_under_the_key_of_another(tmp_path, change, step):
 def test_rows_that_came_after_the_survey_are_not_sent(tmp_path):
     """They have no key yet; the next run finds them."""
     table = Table([f"t{n}" for n in range(9)])
-    survey = taken(table, tmp_path)
+    survey = taken(table, tmp_path, room=0)
     table.given += ["new"] * 3
     assert [text for _, text, *_ in told(fed(table, survey, [True] * 9))] == table.given[:9]
 
@@ -260,7 +281,7 @@ def test_rows_that_came_after_the_survey_are_not_sent(tmp_path):
 def test_without_the_second_look_a_text_would_go_under_the_key_of_another(tmp_path, monkeypatch):
     """The control: with the defence taken away, the test above would see it."""
     table = Table([f"t{n}" for n in range(9)])
-    survey = taken(table, tmp_path)
+    survey = taken(table, tmp_path, room=0)
     table.given.insert(0, "new")
     monkeypatch.setattr(
         Survey, "again", lambda s, rows, *_: s.read(rows.first, rows.first + len(rows.texts))[0]

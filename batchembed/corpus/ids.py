@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from batchembed.buckets import Buckets
 from batchembed.corpus.columns import Columns
@@ -18,6 +16,7 @@ from batchembed.corpus.sizes import is_bytes
 from batchembed.corpus.texts import plain, plain_type
 from batchembed.errors import CorpusError
 
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # odd: no two numbers become one
 _SEEN = np.dtype([("hash", "<u8"), ("row", "<i8")])
 _MOST_PAIRS = 1000
 _IN_MEMORY = 1 << 18  # rows of 16 bytes; more go to scratch files
@@ -41,7 +40,7 @@ def check_type(columns: Columns, schema: pa.Schema, file: CorpusFile) -> None:
 class IdCheck:
     """Collects the hashes of all ids, and tells which rows may have the same one.
 
-    The hash is polars' own, of this version on this machine: it is never stored.
+    The hash is Python's own, of this process: it is never stored.
     """
 
     def __init__(self, scratch: Path | None) -> None:
@@ -49,7 +48,8 @@ class IdCheck:
 
     def add(self, ids: pa.Array, first: int) -> None:
         """Add the ids of some rows, of which `first` is the number of the first one."""
-        hashes: NDArray[np.uint64] = pl.Series(pl.from_arrow(plain(ids))).hash().to_numpy()
+        values = plain(ids).to_pylist()
+        hashes = np.fromiter(map(hash, values), np.int64, len(values)).view(np.uint64) * _SPREAD
         seen = np.empty(len(ids), _SEEN)
         seen["hash"] = hashes
         seen["row"] = np.arange(first, first + len(ids))

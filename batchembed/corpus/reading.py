@@ -32,6 +32,7 @@ from batchembed.exchange import Control, Role
 from batchembed.prompts import Prompt
 
 _FORMAT = 1
+_BYTES_A_ROW = 256  # of a corpus whose rows are not counted yet; only ever a guess
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class Corpus:
         known = [self._reader.rows(file) for file in self.files]
         told = [rows for rows in known if rows is not None]
         self.rows_known = sum(told) if len(told) == len(known) else None
+        self.rows_about = self.rows_known or sum(f.bytes for f in self.files) // _BYTES_A_ROW
         self._starts = [0]
         self._checked = False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -19,6 +18,8 @@ def value_bytes(values: pa.Array) -> NDArray[np.int64]:
     if _types.is_dictionary(kind):
         found = pc.take(pa.array(value_bytes(values.dictionary)), values.indices)
     elif _types.is_string_view(kind) or _types.is_binary_view(kind):  # pyarrow cannot
+        import polars as pl
+
         series = pl.Series(pl.from_arrow(values))
         lengths = series.str.len_bytes() if series.dtype == pl.String else series.bin.size()
         found = lengths.cast(pl.Int64).to_arrow()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -17,6 +16,9 @@ from batchembed.corpus.formats import Batch
 from batchembed.corpus.settings import CorpusSettings
 from batchembed.corpus.sizes import value_bytes
 from batchembed.errors import CorpusError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _types = pa.types
 
@@ -75,6 +77,8 @@ class Texts:
         return texts
 
     def _by_template(self, rows: pa.RecordBatch) -> list[str | None]:
+        import polars as pl
+
         names = {name: f"c{number}" for number, name in enumerate(self._columns.text)}
         frame = pl.DataFrame(
             [pl.Series(short, _words(rows, name)) for name, short in names.items()]
@@ -202,6 +206,8 @@ def _iso(date: Any) -> str:
 
 def _words(rows: pa.RecordBatch, name: str) -> pl.Series:
     """Return a column as strings."""
+    import polars as pl
+
     found = plain(rows.column(name))
     if _is_text(found.type):
         return pl.Series(pl.from_arrow(found))

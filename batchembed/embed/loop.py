@@ -171,10 +171,9 @@ class Loop:
 
     def _charge(self, tokens: int, unsure: int) -> None:
         """Keep what was billed and brought nothing to keep, and what may have been billed."""
-        if not (tokens or unsure):
-            return
         try:
-            self.ledger.charge(tokens, unsure)
+            if tokens or unsure:
+                self.ledger.charge(tokens, unsure)
         except OSError as error:
             self.stop(disk_error(error))
         if tokens:
@@ -190,6 +189,7 @@ class Loop:
                     tokens=kept.tokens,
                     model_version=kept.model_version,
                     outputs=kept.outputs,
+                    rows=kept.rows,
                 )
                 self.dimensions, self.outputs = kept.vectors.shape[1], kept.outputs
                 self.answers += 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from batchembed.exchange import Keys, Limits, Reject, Request, Vectors
+from batchembed.exchange import Keys, Limits, Reject, Request, RowNumbers, Vectors
 
 
 class Kept(Protocol):
@@ -20,8 +20,9 @@ class Kept(Protocol):
         tokens: int,
         model_version: str,
         outputs: tuple[str, ...],
+        rows: RowNumbers | None = None,
     ) -> None:
-        """Keep vectors; `outputs` names those that each is joined of, if of several."""
+        """Keep vectors of `rows`; `outputs` names those that each is joined of, if of several."""
 
     def reject(self, rejects: list[Reject]) -> None:
         """Keep rejects."""

@@ -137,8 +137,11 @@ def _alone(
     parts = []
     for at in sorted(doubtful, key=lambda at: answer.vectors[at].tobytes() if held[at] else b""):
         keys, vectors = answer.keys[at : at + 1], answer.vectors[at : at + 1]
-        before = replace(answer, keys=keys, vectors=vectors, tokens=0) if held[at] else None
-        parts.append(Part(request.part(at, at + 1), alone=True, held=before))
+        own = request.part(at, at + 1)
+        before = None
+        if held[at]:
+            before = replace(answer, keys=keys, vectors=vectors, tokens=0, rows=own.rows)
+        parts.append(Part(own, alone=True, held=before))
     return tuple(reversed(parts))
 
 
@@ -158,6 +161,7 @@ def _vouched(
         tokens=request.tokens if response.tokens is None else response.tokens,
         model_version=response.model_version,
         outputs=response.outputs,
+        rows=None if request.rows is None else request.rows[chosen],
     )
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from batchembed.errors import BatchembedError
-from batchembed.exchange import Reject, Request, Vectors
+from batchembed.exchange import Keys, Reject, Request, RowNumbers, Vectors
 
 REFUSED_IN_ROW = 2  # after so many, the next refusal asks whether anything would pass
 
@@ -75,13 +72,14 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Vouched:
-    """What an answer proved: `keys` (n, 16), `vectors` (n, d)."""
+    """What an answer proved: `keys` (n, 16), `vectors` (n, d), `rows` (n,) or None."""
 
-    keys: NDArray[np.uint8]
+    keys: Keys
     vectors: Vectors
     tokens: int
     model_version: str
     outputs: tuple[str, ...] = ()
+    rows: RowNumbers | None = None
 
 
 @dataclass(frozen=True, slots=True)

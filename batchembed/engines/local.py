@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from batchembed import providers
 from batchembed.clock import Clock
@@ -19,6 +20,9 @@ from batchembed.monitor import Monitor
 from batchembed.pacing import Pacer, Rates
 from batchembed.spec import Spec
 
+if TYPE_CHECKING:
+    from batchembed.providers.local import Early
+
 BEAT = 0.5
 
 
@@ -27,7 +31,7 @@ class Plant:
     """What the engine is given to work with. `most_rejects`: of texts that are sent.
 
     `ask_about`: ask the server about itself first. `renew` reads the key anew, if it can change.
-    `budget`: what the run may cost.
+    `budget`: what the run may cost. `begun`: what `begin` gave.
     `versions` of the model answered before (None: any will do); `watching` is for canary texts.
     `objection`, given how many numbers a row takes if that is known, says why no more may be sent.
     """
@@ -46,6 +50,7 @@ class Plant:
     versions: frozenset[str] | None = None
     watching: Watching | None = None
     objection: Callable[[int | None], BatchembedError | None] = lambda _: None
+    begun: Early | None = None
 
 
 def limits(job: Job, spec: Spec) -> Limits:
@@ -68,6 +73,17 @@ def _within(job: Job, own: Limits) -> Limits:
     )
 
 
+@contextmanager
+def begin(job: Job, spec: Spec, rows: int) -> Iterator[Early | None]:
+    """Begin what takes time to start, before it is known which of so many rows are to be sent."""
+    begun = providers.early(spec, rows, limits(job, spec).concurrency)
+    try:
+        yield begun
+    finally:
+        if begun is not None:
+            begun.close()
+
+
 def embed(job: Job, feed: Feed, plant: Plant) -> None:
     """Send all that `feed` has; raise why it ended early. What was answered is durable then."""
     asyncio.run(_embed(job, feed, plant))
@@ -76,7 +92,12 @@ def embed(job: Job, feed: Feed, plant: Plant) -> None:
 async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
     bounds, spec = limits(job, plant.spec), plant.spec
     provider = providers.open_provider(
-        spec, _access(job, bounds), key=plant.key, clock=plant.clock, renew=plant.renew
+        spec,
+        _access(job, bounds),
+        key=plant.key,
+        clock=plant.clock,
+        renew=plant.renew,
+        begun=plant.begun,
     )
     rates = Rates(
         bounds.requests_per_minute,

@@ -3,13 +3,14 @@
 from batchembed.ledger.bill import Bill
 from batchembed.ledger.checkpoint import Ledger, Published, forget, holds_anything
 from batchembed.ledger.join import Missing
-from batchembed.ledger.places import NOWHERE, Reader, Source
+from batchembed.ledger.places import NOWHERE, Places, Reader, Source
 
 __all__ = [
     "NOWHERE",
     "Bill",
     "Ledger",
     "Missing",
+    "Places",
     "Published",
     "Reader",
     "Source",

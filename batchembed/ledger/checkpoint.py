@@ -3,8 +3,9 @@
 Theory of operation. Every answer becomes one frame in this process's segment with one plain
 write, so `kill -9` loses nothing that was answered. A thread fsyncs what was written since, at
 most `SYNC_SECONDS` later, so a power cut loses at most that much. Nothing is kept in memory:
-which rows of the corpus still lack a vector, and where the others have theirs, are two joins
-of keys on disk (`missing`, `locate`), bucket by bucket, whatever the size of either side.
+which rows of the corpus still lack a vector, and where the others have theirs, is a join of
+keys on disk (`missing`), bucket by bucket, whatever the size of either side; where the answers
+to come are put is noted beside it (`places`).
 
 A *place* says where a vector is: the number of its source in the high 16 bits (segments and
 published parts are sources), the offset of its first byte in the low 48.
@@ -22,11 +23,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from batchembed.exchange import Keys, Reject, Vectors
+from batchembed.exchange import Keys, Reject, RowNumbers, Vectors
 from batchembed.ledger import join
 from batchembed.ledger.bill import Bill
 from batchembed.ledger.join import Missing
-from batchembed.ledger.places import NOWHERE, SOURCE_BITS, Source
+from batchembed.ledger.places import NOWHERE, SOURCE_BITS, Places, Source
 from batchembed.segments import REJECTS, Damage, Frame, read_frames, rejects_frame, vectors_frame
 from batchembed.spec import KEY_BYTES
 from batchembed.store import CHECKPOINT, Appender, Store
@@ -87,6 +88,8 @@ class Ledger:
         self.damage = Damage()
         self.rejects: dict[bytes, Reject] = {}
         self.bill = Bill()
+        self.places: Places | None = None
+        self._source = 0
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -98,17 +101,23 @@ class Ledger:
         tokens: int,
         model_version: str,
         outputs: tuple[str, ...] = (),
+        rows: RowNumbers | None = None,
     ) -> None:
         """Keep an answer: `keys` (n, 16), `vectors` (n, d). Returns after a plain write.
+
+        `rows`, (n,), says which rows of the corpus that `missing` was asked for they are of.
 
         Raises OSError when the disk does not take it, also one that an fsync met meanwhile.
         """
         note = self._priced({"tokens": tokens, "model_version": model_version})
         if outputs:
             note["outputs"] = self.outputs = outputs
-        self._write(vectors_frame(keys, vectors, note))
+        end = self._write(vectors_frame(keys, vectors, note))
         self.dimensions = vectors.shape[1]
         self.bill.count(len(keys), note)
+        if rows is not None and self.places is not None:
+            place = self._source << SOURCE_BITS | (end - 4 * vectors.size)
+            self.places.note(rows, place, 4 * self.dimensions)
 
     def reject(self, rejects: list[Reject]) -> None:
         """Keep that these texts have no vector."""
@@ -152,18 +161,22 @@ class Ledger:
     def _priced(self, note: dict[str, Any]) -> dict[str, Any]:
         return note | {"rate": self.rate} if self.rate else note
 
-    def _write(self, buffers: list[bytes | memoryview], *, worth: bool = True) -> None:
+    def _write(self, buffers: list[bytes | memoryview], *, worth: bool = True) -> int:
+        """Append a frame; return where it ends."""
         self._worth = self._worth or worth
         with self._lock:
             if self._appender is None:
+                self._source = len(self.sources()) - 1
                 self._name = self._next_name()
                 self._appender = self._store.append(self._name)
                 self._syncer = threading.Thread(target=self._sync_in_groups, daemon=True)
                 self._syncer.start()
             self._appender.write(*buffers)
+            end = self._appender.size
         if not self._written.is_set():
             self._written.set()
         self._raise_sync_error()  # after the write: what was answered is kept in any case
+        return end
 
     def _sync_in_groups(self) -> None:
         while self._written.wait() and not self._stopping.is_set():
@@ -199,10 +212,12 @@ class Ledger:
             self.bill.unsure += at_risk
 
     def sources(self) -> list[Source]:
-        """Return the files that places point into, by source number."""
+        """Return the files that places point into, by source number; last, this run's segment."""
         width = (self.dimensions or 0) * 4
         published = [Source(part.path, part.width, part.splits()) for part in self._published]
-        return published + [Source(self._store.path(n), width) for n in self._segment_names()]
+        names = self._segment_names()
+        own = [] if self._appender is not None else [self._next_name()]
+        return published + [Source(self._store.path(name), width) for name in names + own]
 
     def entries(self) -> Iterator[tuple[Keys, NDArray[np.int64]]]:
         """Yield (keys, places) of everything that has a vector."""
@@ -219,18 +234,16 @@ class Ledger:
             for keys, offsets in _together(frames, width):
                 yield keys, offsets | (number << SOURCE_BITS)
 
-    def missing(self, corpus_keys: Iterable[Keys], *, scratch: Path | None = None) -> Missing:
-        """Return which rows have no vector and no reject yet; see `join.missing`."""
+    def missing(self, corpus_keys: Iterable[Keys], *, scratch: Path) -> Missing:
+        """Return which rows have no vector and no reject yet; see `join.missing`.
+
+        From then on `places` has the place of every row's vector, also of those to come.
+        """
         known = np.frombuffer(b"".join(self.rejects), np.uint8).reshape(-1, KEY_BYTES)
         rejected = (known, np.full(len(known), NOWHERE))
-        entries = itertools.chain(self.entries(), [rejected])  # a vector outweighs a reject
-        return join.missing(entries, corpus_keys, scratch=scratch)
-
-    def locate(
-        self, corpus_keys: Iterable[Keys], total: int, *, scratch: Path | None = None
-    ) -> Iterator[NDArray[np.int64]]:
-        """Yield the place of every row's vector in corpus order; see `join.locate`."""
-        return join.locate(self.entries(), corpus_keys, total, scratch=scratch)
+        entries = itertools.chain(self.entries(), [rejected])
+        self.places = Places(scratch / "places")
+        return join.missing(entries, corpus_keys, scratch=scratch, places=self.places)
 
     def _segment_names(self) -> list[str]:
         return _segments(self._store)

@@ -1,4 +1,4 @@
-"""The two joins of a corpus with what is paid for: by key, on disk, bucket by bucket."""
+"""The join of a corpus with what is paid for: by key, on disk, bucket by bucket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from batchembed.buckets import BUCKETS, Buckets
 from batchembed.exchange import Keys
-from batchembed.ledger.places import NOWHERE
+from batchembed.ledger.places import NOWHERE, SAME, Places
 
 JOINED = np.dtype([("key", "<u8", 2), ("value", "<i8")])
 PLACED = np.dtype([("row", "<i8"), ("place", "<i8")])
@@ -44,52 +44,47 @@ class Missing:
         return bits[start - first * 8 : stop - first * 8].view(np.bool_)
 
 
-def missing(entries: Entries, corpus_keys: Iterable[Keys], *, scratch: Path | None) -> Missing:
+def missing(
+    entries: Entries, corpus_keys: Iterable[Keys], *, scratch: Path | None, places: Places
+) -> Missing:
     """Return which rows are in no entry and are the first of the corpus with their key.
 
     `corpus_keys` are the keys of all rows in corpus order, in arrays of shape (n, 16); a row
-    whose key is all zeros has no text that could be sent.
+    whose key is all zeros has no text that could be sent. `places` gets the place of every row
+    that is in an entry, and of every other row but the first with its key, which row is the first.
     """
     distinct = paid = rejected = 0
-    with Buckets(JOINED, scratch=scratch) as join:
-        for keys, places in entries:
-            _add(join, keys, np.where(places == NOWHERE, NOWHERE, ~places))
+    with Buckets(JOINED, scratch=scratch) as join, Buckets(PLACED, scratch=scratch) as placed:
+        for keys, found in entries:
+            _add(join, keys, np.where(found == NOWHERE, NOWHERE, ~found))
         total, sendable = _add_rows(join, corpus_keys)
+        size = max(RANGE, -(-total // BUCKETS))
         bits = np.zeros(-(-total // 8), np.uint8)
-        for rows in join:
-            first, has_entry, wanted = _groups(rows)
+        for bucket in join:
+            rows, starts = _sorted(bucket)
+            first, has_entry, wanted = _groups(rows, starts)
             distinct += int(wanted.sum())
             paid += int((wanted & has_entry).sum())
             rejected += int((wanted & (first == NOWHERE)).sum())
             numbers = first[wanted & ~has_entry]
             np.bitwise_or.at(bits, numbers // 8, (1 << (numbers % 8)).astype(np.uint8))
+            known = _placed(rows, starts)
+            placed.add(known, (known["row"] // size).astype(np.uint8))
+        places.fill(_in_order(placed, total, size))
     return Missing(bits, total, sendable, distinct, paid, rejected)
 
 
-def locate(
-    entries: Entries, corpus_keys: Iterable[Keys], total: int, *, scratch: Path | None
-) -> Iterator[NDArray[np.int64]]:
-    """Yield the place of every row's vector in corpus order, NOWHERE where there is none.
-
-    `total` is the number of rows. The arrays are of even length but for the last one.
-    """
-    size = max(RANGE, -(-total // BUCKETS))
-    with Buckets(JOINED, scratch=scratch) as join, Buckets(PLACED, scratch=scratch) as placed:
-        for keys, places in entries:
-            _add(join, keys, ~places)
-        _add_rows(join, corpus_keys)
-        for rows in join:
-            found = _placed(rows)
-            placed.add(found, (found["row"] // size).astype(np.uint8))
-        numbered = placed.numbered()
-        upcoming = next(numbered, None)
-        for number in range(-(-total // size)):
-            start = number * size
-            places = np.full(min(size, total - start), NOWHERE, np.int64)
-            if upcoming is not None and upcoming[0] == number:
-                places[upcoming[1]["row"] - start] = upcoming[1]["place"]
-                upcoming = next(numbered, None)
-            yield places
+def _in_order(placed: Buckets, total: int, size: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the place of every row in corpus order, of `size` rows at a time."""
+    numbered = placed.numbered()
+    upcoming = next(numbered, None)
+    for number in range(-(-total // size)):
+        start = number * size
+        places = np.full(min(size, total - start), NOWHERE, np.int64)
+        if upcoming is not None and upcoming[0] == number:
+            places[upcoming[1]["row"] - start] = upcoming[1]["place"]
+            upcoming = next(numbered, None)
+        yield places
 
 
 def _add(join: Buckets, keys: Keys, values: NDArray[np.int64]) -> None:
@@ -126,28 +121,26 @@ def _sorted(rows: NDArray[np.void]) -> tuple[NDArray[np.void], NDArray[np.int64]
 
 
 def _groups(
-    rows: NDArray[np.void],
+    rows: NDArray[np.void], starts: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return per key: its first row, whether the ledger has it, whether the corpus has it.
 
     What the ledger has is added before the rows, so it stands first in its group.
     """
-    rows, starts = _sorted(rows)
     values = rows["value"]
-    has_vector = values[starts] < 0
+    has_entry = values[starts] < 0
     ends = np.append(starts[1:], len(rows))
-    wanted = values[ends - 1] >= 0 if len(rows) else has_vector
-    return values[starts], has_vector, wanted
+    wanted = values[ends - 1] >= 0 if len(rows) else has_entry
+    return values[starts], has_entry, wanted
 
 
-def _placed(rows: NDArray[np.void]) -> NDArray[np.void]:
-    """Return (row, place) for every row of the corpus whose key has a place."""
-    rows, starts = _sorted(rows)
+def _placed(rows: NDArray[np.void], starts: NDArray[np.int64]) -> NDArray[np.void]:
+    """Return (row, place) for every row whose key has a place, or stands first in another row."""
     values = rows["value"]
     lengths = np.diff(np.append(starts, len(rows)))
     first = np.repeat(values[starts], lengths)
-    chosen = (values >= 0) & (first < 0)
+    chosen = (values >= 0) & (first != NOWHERE) & (values != first)
     found = np.empty(int(chosen.sum()), PLACED)
     found["row"] = values[chosen]
-    found["place"] = ~first[chosen]
+    found["place"] = np.where(first < 0, ~first, SAME - first)[chosen]
     return found

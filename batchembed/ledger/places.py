@@ -1,9 +1,11 @@
-"""Where vectors are kept, and reading them from there."""
+"""Where vectors are kept, where the rows of a corpus have theirs, and reading them from there."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +13,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from batchembed.exchange import RowNumbers
+
 SOURCE_BITS = 40  # a file below 1 TB, and some 8 million files
 NOWHERE = -1
+SAME = -2  # SAME - n: the vector is that of row n, which has the same text
 OFFSET = (1 << SOURCE_BITS) - 1
 FAR = 2  # read at most so many times the bytes that are wanted
 FEW = 8  # vectors a read, below which one read of the whole stretch is cheaper
 MOST_OPEN = 64
+NOTED = 256
 
 
 @dataclass(slots=True)
@@ -31,6 +37,64 @@ class Source:
     path: Path
     width: int
     splits: NDArray[np.int64] | None = None
+
+
+class Places:
+    """Where each row of a corpus has its vector: 8 bytes a row in a scratch file.
+
+    A join writes what is known before anything is sent, and answers are noted as they come, many
+    rows at a time. Another thread may read meanwhile, and wait for `news`.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._noted: list[tuple[RowNumbers, int, int]] = []
+        self._rows_noted = 0
+        self.news = threading.Event()
+
+    def fill(self, numbers: Iterable[NDArray[np.int64]]) -> None:
+        """Write the place of every row in order: NOWHERE or `SAME - n` where there is none yet."""
+        with self._file.open("wb") as file:
+            for some in numbers:
+                file.write(some.tobytes())
+
+    def note(self, rows: RowNumbers, place: int, width: int) -> None:
+        """Note that the vectors of `rows`, each of so many bytes, are at `place` and after it."""
+        with self._lock:
+            self._noted.append((rows, place, width))
+            self._rows_noted += len(rows)
+            if self._rows_noted >= NOTED:
+                self._write()
+                self.news.set()
+
+    def read(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the places of the rows in [start, stop), NOWHERE where there is none."""
+        with self._lock:
+            self._write()
+            found = np.fromfile(self._file, np.int64, stop - start, offset=start * 8)
+            same = np.flatnonzero(found <= SAME)
+            if len(same):
+                found[same] = np.memmap(self._file, np.int64, "r")[SAME - found[same]]
+        return found
+
+    def _write(self) -> None:
+        """Write down what was noted, rows that follow each other in one go."""
+        if not self._noted:
+            return
+        rows = np.concatenate([rows for rows, _, _ in self._noted])
+        places = np.concatenate(
+            [place + width * np.arange(len(rows)) for rows, place, width in self._noted]
+        )
+        self._noted.clear()
+        self._rows_noted = 0
+        order = np.argsort(rows)
+        rows, places = rows[order], places[order]
+        bounds = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        with self._file.open("r+b") as file:
+            for first, end in itertools.pairwise(bounds):
+                file.seek(8 * int(rows[first]))
+                file.write(places[first:end].tobytes())
 
 
 class Reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from batchembed.clock import Clock
 from batchembed.errors import ActionNeededError
@@ -15,12 +16,16 @@ from batchembed.providers.listing import Listed, listed
 from batchembed.providers.presets.own import STATIC_MODEL
 from batchembed.spec import Spec
 
+if TYPE_CHECKING:
+    from batchembed.providers.local import Early
+
 __all__ = [
     "Access",
     "Listed",
     "ProviderInfo",
     "check",
     "defaults",
+    "early",
     "info",
     "known",
     "limits",
@@ -35,6 +40,19 @@ def limits(spec: Spec) -> Limits:
     return info(spec.provider).limits_of(spec)
 
 
+def early(spec: Spec, rows: int, concurrency: int) -> Early | None:
+    """Begin what takes time to start, for a corpus of so many rows; give it to `open_provider`.
+
+    Close it in any case. None where nothing can be begun.
+    """
+    spec = defaults(spec)
+    if spec.provider != "local" or spec.name != STATIC_MODEL:
+        return None
+    from batchembed.providers import local
+
+    return local.Early(spec, rows, concurrency)
+
+
 def open_provider(
     spec: Spec,
     access: Access,
@@ -42,8 +60,11 @@ def open_provider(
     key: str | None,
     clock: Clock | None = None,
     renew: Callable[[], str | None] | None = None,
+    begun: Early | None = None,
 ) -> Provider:
     """Return the provider that `spec` names, ready for attempts; `renew` reads the key anew.
+
+    `begun` is what `early` gave.
 
     The address is the one of `access`, else of `spec`. Must be called inside a running event
     loop. Raises JobError for what cannot work, ActionNeededError for a key that is missing.
@@ -51,7 +72,7 @@ def open_provider(
     spec = defaults(spec)
     provider = info(spec.provider)
     if provider.dialect is None:
-        return _open_local(spec, access)
+        return _open_local(spec, access, begun)
     from batchembed.providers.http import HttpProvider
 
     address = checked(
@@ -72,11 +93,12 @@ def open_provider(
     )
 
 
-def _open_local(spec: Spec, access: Access) -> Provider:
+def _open_local(spec: Spec, access: Access, begun: Early | None) -> Provider:
     from batchembed.providers import local
 
     if spec.name == STATIC_MODEL:
-        return local.open_static(spec, concurrency=access.concurrency)
+        workers = begun.workers if begun is not None else ()
+        return local.open_static(spec, concurrency=access.concurrency, early=workers)
     from batchembed.providers import sentence_transformers
 
     return sentence_transformers.open_model(spec, device=access.device)

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import IO, Any, Final
@@ -106,13 +107,14 @@ class Worker:
 class Lanes:
     """The model and up to `workers` processes with the same one, as if they were one model.
 
-    Use `encode` from threads, `1 + workers * REQUESTS_A_WORKER` at a time keep all busy.
+    Use `encode` from threads, `1 + workers * REQUESTS_A_WORKER` at a time keep all busy. `early`
+    are workers that were started before; they are closed with the others.
     """
 
-    def __init__(self, model: Encoder, workers: int) -> None:
+    def __init__(self, model: Encoder, workers: int, *, early: Sequence[Worker] = ()) -> None:
         self.name, self.version, self.dimensions = identity(model)
         self._model = model
-        self._most = 0 if getattr(sys, "frozen", False) else workers  # no interpreter to start
+        self._most = most_workers(workers)
         self._lock = threading.Lock()
         self._free: SimpleQueue[Encoder | Worker] = SimpleQueue()
         self._free.put(model)
@@ -120,6 +122,9 @@ class Lanes:
         self._joined: set[Worker] = set()
         self._starts = self._inside = self._waited = 0
         self._resting = self._closed = False
+        for worker in early:
+            self._starts += 1
+            threading.Thread(target=self._let_join, args=(worker,), daemon=True).start()
 
     def encode(self, texts: tuple[str, ...], controls: Spans | None = None, /) -> Answer:
         """Do what the model does, in the lane that is free next."""
@@ -177,11 +182,15 @@ class Lanes:
         threading.Thread(target=self._start, name="start a worker", daemon=True).start()
 
     def _start(self) -> None:
-        """Start a worker and let it join once it is ready."""
+        """Start a worker more."""
         try:
             worker = Worker(self.dimensions)
         except OSError:  # no more processes or memory to be had: the other lanes serve
             return
+        self._let_join(worker)
+
+    def _let_join(self, worker: Worker) -> None:
+        """Let a worker join once it says that it is ready."""
         with self._lock:
             self._started.append(worker)
             if self._closed:
@@ -205,6 +214,11 @@ class Lanes:
                 self._resting = False
                 self._free.put(self._model)
         worker.close()
+
+
+def most_workers(wanted: int) -> int:
+    """Return how many workers there may be: none where there is no interpreter to start."""
+    return 0 if getattr(sys, "frozen", False) else wanted
 
 
 def _wide(pipe: IO[bytes]) -> IO[bytes]:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from batchembed.cores import cores
 from batchembed.exchange import About, Fatal, Limits, Outcome, Refused, Request, Response
-from batchembed.providers.lanes import MOST_WORKERS, REQUESTS_A_WORKER, Lanes
+from batchembed.providers.lanes import (
+    MOST_WORKERS,
+    REQUESTS_A_WORKER,
+    Lanes,
+    Worker,
+    most_workers,
+)
+from batchembed.providers.presets.own import STATIC_DIMENSIONS
 from batchembed.providers.static_worker import Encoder, Spans
 from batchembed.spec import Spec
 
@@ -24,6 +32,7 @@ LIMITS = Limits(
 TORCH_LIMITS = Limits(
     texts_per_request=256, bytes_per_request=1024 * 1024, concurrency=2, unlimited=True
 )
+EARLY_ROWS = 50_000  # a worker costs as much as encoding so many short texts
 NO_KNOWN_TOKEN = "no_known_token"  # noqa: S105 — a reason, not a secret
 
 
@@ -74,12 +83,31 @@ class LocalProvider:
             self._close()
 
 
-def open_static(spec: Spec, *, concurrency: int = LIMITS.concurrency) -> LocalProvider:
+class Early:
+    """Processes that load the embedded model while a run still reads its corpus."""
+
+    def __init__(self, spec: Spec, rows: int, concurrency: int) -> None:
+        """Start what a corpus of so many rows is worth."""
+        wanted = min(_WORKERS, concurrency - 1, rows // EARLY_ROWS)
+        self.workers: list[Worker] = []
+        with suppress(OSError):  # no more processes to be had: see `Lanes`
+            for _ in range(most_workers(wanted)):
+                self.workers.append(Worker(spec.dimensions or STATIC_DIMENSIONS))
+
+    def close(self) -> None:
+        """End those that are still there."""
+        for worker in self.workers:
+            worker.close()
+
+
+def open_static(
+    spec: Spec, *, concurrency: int = LIMITS.concurrency, early: Sequence[Worker] = ()
+) -> LocalProvider:
     """Return the embedded model as a provider of no more lanes than `concurrency`."""
     from batchembed.providers.static_model import StaticModel
 
     model = StaticModel.load(dimensions=spec.dimensions)
-    lanes = Lanes(model, workers=min(_WORKERS, concurrency - 1))
+    lanes = Lanes(model, workers=min(_WORKERS, concurrency - 1), early=early)
     return LocalProvider(
         lambda request: embed(lanes, request),
         LIMITS,

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchembed.errors import CorpusError, NotFinishedError
+from batchembed.errors import CorpusError, NotFinishedError, RunHeldError
 from batchembed.exchange import Keys, Reject, Vectors
 from batchembed.ledger import NOWHERE, Ledger, Reader
 from batchembed.parts import FileNote, part_batch, part_schema
 from batchembed.publish.files import PartFiles, RejectFile
-from batchembed.store import NEXT, SCRATCH, Store
+from batchembed.store import NEXT, Store
 
 VECTOR_BYTES = 8 << 20
 
@@ -29,11 +29,15 @@ class Keyed(Protocol):
 
     total: int
 
-    def keys(self) -> Iterator[Keys]:
-        """Yield the keys of all rows, in corpus order."""
-
     def read(self, start: int, stop: int) -> tuple[Keys, NDArray[np.uint8]]:
         """Return (keys, reason numbers) of some rows."""
+
+
+class Placed(Protocol):
+    """What publishing needs to know of where vectors are."""
+
+    def read(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the places of some rows, NOWHERE for those that have no vector."""
 
 
 class Table(Protocol):
@@ -75,27 +79,48 @@ class Staged:
         return sum(self.reasons.values())
 
 
-def stage(
-    corpus: Table, keyed: Keyed, ledger: Ledger, store: Store, *, form: Form, heard: Heard
-) -> Staged:
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What is joined: the corpus, the keys of its rows, where their vectors are, and rejects.
+
+    `still_ours` raises RunHeldError once the run directory is another run's.
+    """
+
+    corpus: Table
+    keyed: Keyed
+    places: Placed
+    ledger: Ledger
+    still_ours: Callable[[], None] = lambda: None
+
+
+def stage(sides: Sides, store: Store, *, form: Form, heard: Heard) -> Staged:
     """Write all parts and the rejects under `checkpoint/next`; return what they are.
 
     Raises CorpusError when the corpus has other rows than in the pass before.
     """
     store.delete(NEXT)
     try:
-        return _staged(corpus, keyed, ledger, store, form=form, heard=heard)
+        return _staged(sides, store, form=form, heard=heard)
     except BaseException:
-        store.delete(NEXT)  # that the disk is full may be the reason
+        clear(sides, store)  # that the disk is full may be the reason
         raise
 
 
-def _staged(
-    corpus: Table, keyed: Keyed, ledger: Ledger, store: Store, *, form: Form, heard: Heard
-) -> Staged:
+def clear(sides: Sides, store: Store) -> None:
+    """Remove what is staged, unless it is another run's by now."""
+    try:
+        sides.still_ours()
+    except RunHeldError:
+        return
+    except NotFinishedError:  # cancelled, and still ours
+        pass
+    store.delete(NEXT)
+
+
+def _staged(sides: Sides, store: Store, *, form: Form, heard: Heard) -> Staged:
+    corpus, keyed, ledger = sides.corpus, sides.keyed, sides.ledger
     size = form.dimensions // max(1, len(form.outputs))
     schema = part_schema(corpus.kept_schema, size, form.dtype, form.about, outputs=form.outputs)
-    places = _Slices(ledger.locate(keyed.keys(), keyed.total, scratch=store.path(SCRATCH)))
     row = 0
     with (
         PartFiles(schema, store, form.part_rows) as parts,
@@ -107,7 +132,7 @@ def _staged(
             if stop > keyed.total:
                 raise _changed(keyed.total)
             keys, reasons = keyed.read(row, stop)
-            found = places.take(len(ids))
+            found = sides.places.read(row, stop)
             has = found != NOWHERE
             parts.write(part_batch(schema, kept, _vectors(reader, found, form), has, keys))
             if not has.all():
@@ -167,17 +192,3 @@ def _changed(total: int) -> CorpusError:
         f"the corpus had `{total}` rows when the run began, and has another number now",
         hint="let nothing write to it while it is read, then run the same command again",
     )
-
-
-class _Slices:
-    """Arrays one after the other, taken in slices of any length."""
-
-    def __init__(self, arrays: Iterator[NDArray[np.int64]]) -> None:
-        self._arrays = arrays
-        self._rest = np.empty(0, np.int64)
-
-    def take(self, count: int) -> NDArray[np.int64]:
-        while len(self._rest) < count:
-            self._rest = np.concatenate([self._rest, next(self._arrays)])
-        taken, self._rest = self._rest[:count], self._rest[count:]
-        return taken

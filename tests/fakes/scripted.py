@@ -78,7 +78,7 @@ class MemoryLedger:
         self.risks: list[int] = []
         self._full, self._full_at = full, full_at
 
-    def append(self, keys, vectors, *, tokens, model_version, outputs=()) -> None:
+    def append(self, keys, vectors, *, tokens, model_version, outputs=(), rows=None) -> None:
         self.appends += 1
         if self._full is not None and self.appends > self._full_at:
             raise self._full
@@ -128,7 +128,7 @@ class Texts:
     def upcoming(self) -> Iterator[list[Request]]:
         for start in range(0, len(self._texts), 100):
             some = self._texts[start : start + 100]
-            batch = Batch(KEYER.keys(some, "symmetric"), some, "symmetric")
+            batch = Batch(KEYER.keys(some, "symmetric"), np.arange(len(some)), some, "symmetric")
             yield list(self.packer.add(batch))
         yield list(self.packer.flush())
         if self._error is not None:

@@ -256,6 +256,13 @@ def twist_silent_risk() -> None:
     Ledger.risk = lambda *_: None
 
 
+def twist_stage_at_once() -> None:
+    """Let parts be staged as soon as few rows are settled, while others are still embedded."""
+    from batchembed.ledger import places
+
+    places.NOTED = 4
+
+
 def twist_signal_in_phase(phase: str, signum: int) -> None:
     """Send a signal to the process itself when a phase of the run begins."""
     from batchembed.monitor import Monitor

@@ -129,15 +129,14 @@ class Appender:
 
     def write(self, *buffers: bytes | memoryview) -> int:
         """Append the buffers as one write; return the offset at which they start."""
-        start = self.size
-        waiting = [memoryview(buffer).cast("B") for buffer in buffers]
+        start, waiting = self.size, list(buffers)
         while waiting:
             written = os.writev(self._file, waiting)
             self.size += written
             while waiting and written >= len(waiting[0]):
                 written -= len(waiting.pop(0))
             if waiting and written:
-                waiting[0] = waiting[0][written:]
+                waiting[0] = memoryview(waiting[0])[written:]
         return start
 
     def sync(self) -> None:

@@ -89,35 +89,41 @@ WAYS = {
 }
 
 
+def opened(workers: int) -> aiohttp.ClientSession:
+    """Return a session with the settings that a whole job has."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=workers),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=300, sock_connect=30),
+        headers={
+            "User-Agent": "bare",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+        },
+        trust_env=False,
+    )
+
+
+async def post(session: aiohttp.ClientSession, url: str, body: bytes) -> bytes:
+    """Ask once; return the body of the answer."""
+    async with session.post(
+        url, data=body, headers={"Authorization": "Bearer none"}, allow_redirects=False
+    ) as answer:
+        assert answer.status == 200  # noqa: PLR2004 - HTTP's own number
+        return await answer.read()
+
+
 async def bare(way: Way, url: str, texts: list[str], workers: int) -> list[Rows]:
     """Ask with aiohttp: workers that share one iterator, no checks, no retries, no files."""
     kept: list[Rows] = []
     upcoming: Iterator[int] = iter(range(0, len(texts), way.texts))
-    headers = {
-        "User-Agent": "bare",
-        "Accept": "application/json",
-        "Accept-Encoding": "identity",
-        "Content-Type": "application/json",
-    }
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=workers),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=300, sock_connect=30),
-        headers=headers,
-        trust_env=False,
-    ) as session:
+    async with opened(workers) as session:
 
         async def work() -> None:
             for start in upcoming:
                 some = texts[start : start + way.texts]
-                async with session.post(
-                    f"{url}/{way.path}",
-                    data=way.build(some),
-                    headers={"Authorization": "Bearer none"},
-                    allow_redirects=False,
-                ) as answer:
-                    assert answer.status == 200  # noqa: PLR2004 - HTTP's own number
-                    body = await answer.read()
+                body = await post(session, f"{url}/{way.path}", way.build(some))
                 kept.append(way.read(body, len(some)))
 
         await asyncio.gather(*(work() for _ in range(workers)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from benchmarks import corpora
@@ -32,7 +31,7 @@ def measure(scope: Scope) -> Table:
     took = interleaved(
         scope.rounds,
         {
-            "loop": lambda: child(module("local_job", str(corpus)), settled=True),
+            "loop": lambda: child(module("bare_loop", str(corpus)), settled=True),
             "job": lambda: run(corpus, scope),
         },
     )
@@ -78,23 +77,3 @@ def _shown(seconds: list[float], took: list[Usage] | None, count: int) -> tuple[
     wall = median(seconds)
     cpu = f"{median([usage.cpu for usage in took]):.2f}" if took else ""
     return f"{wall:.2f}", cpu, f"{count / wall:,.0f}"
-
-
-def bare(corpus: str) -> None:
-    """Read the texts, embed them, keep nothing; print the seconds of the loop, and the texts."""
-    import time
-
-    import pyarrow.parquet as pq
-
-    from batchembed.providers.static_model import StaticModel
-
-    texts = pq.read_table(corpus, columns=["text"])["text"].to_pylist()
-    model = StaticModel.load()
-    began = time.perf_counter()
-    for start in range(0, len(texts), 1024):
-        model.encode(texts[start : start + 1024])
-    print(time.perf_counter() - began, len(texts))
-
-
-if __name__ == "__main__":
-    bare(sys.argv[1])

@@ -35,7 +35,7 @@ from batchembed.providers.static_worker import (
 REQUESTS_A_WORKER: Final = 2
 MOST_WORKERS: Final = 8  # more would wait for this process; each takes about 100 MB
 _START_AFTER: Final = 4  # requests that had to wait, for each worker
-_MANY: Final = 2  # with so many workers, encoding here only delays feeding them
+_MANY: Final = 1  # with so many workers, encoding here only delays feeding them
 _PIPE_BYTES: Final = 2**20  # what Linux lets everybody have: an answer fits, no one waits
 _CODE: Final = (
     "import sys; sys.path[:] = sys.argv[1:-1];"

@@ -31,7 +31,7 @@ class Sink:
     """A file for pyarrow that hashes what it writes."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
+        self.path, self._file = path, path.open("wb")
         self.hash = hashlib.sha256()
         self.closed = False
 

@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pybase64
 import pytest
 
-from benchmarks import client_cpu, clients, corpora, server
+from benchmarks import client_cpu, clients, corpora, floor, server
 from benchmarks.measuring import FailedError, Scope, Table, Usage, child, goal, ratio
 
 TEXTS = [f"text {n}" for n in range(300)]
@@ -139,3 +141,22 @@ def test_an_unknown_question_is_refused():
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 2
     assert "unknown: speed; known: local, memory" in found.stderr
+
+
+@pytest.mark.parametrize("name", ["single", "base64"])
+def test_the_least_durable_job_writes_what_the_server_says(stand_in, name, tmp_path, monkeypatch):
+    """Whatever order answers come in: the whole corpus, each row with its vector."""
+    corpus = corpora.make(tmp_path / "c.parquet", 320)
+    kept, close = {}, floor.Sink.close
+
+    def closed(sink):
+        close(sink)
+        kept["data"] = sink.path.read_bytes()
+
+    monkeypatch.setattr(floor.Sink, "close", closed)
+    floor.main(name, f"{stand_in.url}/{name}", str(corpus), "4")
+    table = pa.ipc.open_file(kept["data"]).read_all()
+    right, per_request = plainly(name), clients.WAYS[name].texts
+    assert table["text"].to_pylist() == pq.read_table(corpus)["text"].to_pylist()
+    found = np.array(table["v"].to_pylist(), np.float32)
+    assert all((row == right[at % per_request]).all() for at, row in enumerate(found))

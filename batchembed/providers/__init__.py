@@ -13,7 +13,7 @@ from batchembed.providers.access import Access, checked
 from batchembed.providers.catalogue import info, known
 from batchembed.providers.entries import ProviderInfo
 from batchembed.providers.listing import Listed, listed
-from batchembed.providers.presets.own import STATIC_MODEL
+from batchembed.providers.presets.own import STATIC_DIMENSIONS, STATIC_MODEL
 from batchembed.spec import Spec
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def early(spec: Spec, rows: int, concurrency: int) -> Early | None:
         return None
     from batchembed.providers import local
 
-    return local.Early(spec, rows, concurrency)
+    return local.Early(spec.dimensions or STATIC_DIMENSIONS, rows, concurrency)
 
 
 def open_provider(

@@ -16,7 +16,6 @@ from batchembed.providers.lanes import (
     Worker,
     most_workers,
 )
-from batchembed.providers.presets.own import STATIC_DIMENSIONS
 from batchembed.providers.static_worker import Encoder, Spans
 from batchembed.spec import Spec
 
@@ -86,13 +85,13 @@ class LocalProvider:
 class Early:
     """Processes that load the embedded model while a run still reads its corpus."""
 
-    def __init__(self, spec: Spec, rows: int, concurrency: int) -> None:
+    def __init__(self, dimensions: int, rows: int, concurrency: int) -> None:
         """Start what a corpus of so many rows is worth."""
         wanted = min(_WORKERS, concurrency - 1, rows // EARLY_ROWS)
         self.workers: list[Worker] = []
         with suppress(OSError):  # no more processes to be had: see `Lanes`
             for _ in range(most_workers(wanted)):
-                self.workers.append(Worker(spec.dimensions or STATIC_DIMENSIONS))
+                self.workers.append(Worker(dimensions))
 
     def close(self) -> None:
         """End those that are still there."""

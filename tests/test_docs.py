@@ -1,6 +1,7 @@
 """The documentation is true: commands, options, settings, exit codes, links, layout."""
 
 import contextlib
+import importlib.util
 import re
 import shlex
 import signal
@@ -296,3 +297,12 @@ def test_what_to_do_when_has_messages_that_exist():
     said = re.sub(r'"\s+f?"', "", sources)  # literals that go on in the next line
     assert len(list(told_messages())) > 12
     assert [message for message in told_messages() if message not in said] == []
+
+
+def test_the_page_of_commands_is_what_help_says():
+    """docs/commands.md is made anew when an option changes."""
+    spec = importlib.util.spec_from_file_location("page", ROOT / "tools/make_commands_page.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    mend = "run tools/make_commands_page.py"
+    assert PAGES["docs/commands.md"] == module.page(), mend

@@ -77,4 +77,11 @@ with DAG(
         )
         return found.scores
 
-    new_rows() >> embed >> near_duplicates()
+    @task
+    def page() -> str:
+        """Write the page to look at in the morning: runs/nightly/report.html."""
+        from batchembed import report
+
+        return str(report(HOME / RUN).page)
+
+    new_rows() >> embed >> near_duplicates() >> page()

@@ -18,10 +18,10 @@ PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 HEAD = """\
 # Commands
 
-What `batchembed COMMAND --help` says, on one page. It is made by `tools/make_commands_page.py`.
+What `--help` says of every command, on one page. It is made by `tools/make_commands_page.py`.
 
-Results go to stdout, words about progress and errors to stderr; every command that answers with data has
-`--json`. What the exit codes mean: [operations.md](operations.md#exit-codes).
+Results go to stdout, words about progress and errors to stderr; every command that answers with
+data has `--json`. What the exit codes mean: [operations.md](operations.md#exit-codes).
 
 ## Completion
 

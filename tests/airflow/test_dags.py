@@ -89,6 +89,7 @@ def test_the_nightly_dag_embeds_what_is_new(airflow):
     assert second["reused"] == first["rows"]
     with pa.ipc.open_file((airflow.home / "runs/nightly-pairs.arrow").read_bytes()) as pairs:
         assert pairs.schema.names == ["left_id", "right_id", "score"]
+    assert (run / "report.html").stat().st_mtime_ns > (run / "manifest.json").stat().st_mtime_ns
 
 
 def _dates():

@@ -257,9 +257,10 @@ def test_the_comparison_that_a_job_wants_is_there_or_not(store):
 
 
 def test_the_ledger_of_a_new_directory_is_empty(store):
-    """No sources, no dimension, no damage."""
+    """No vectors, no dimension, no damage; the only source is the segment to be written."""
     ledger, damaged = open_ledger(store, None)
-    assert (ledger.sources(), ledger.dimensions, damaged) == ([], None, [])
+    assert (list(ledger.entries()), ledger.dimensions, damaged) == ([], None, [])
+    assert [source.path.name for source in ledger.sources()] == ["000001.segment"]
 
 
 def test_missing_parts_are_named(store):
@@ -267,7 +268,7 @@ def test_missing_parts_are_named(store):
     note = FileNote("embeddings/part-00000.arrow", 1, 4, "ab")
     ledger, damaged = open_ledger(store, manifest(parts=(note,)))
     assert damaged == [note]
-    assert ledger.sources() == []
+    assert list(ledger.entries()) == []
     assert ledger.dimensions == 256
 
 

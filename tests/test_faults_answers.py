@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from batchembed.embed.settle import judge
 from batchembed.embed.verdicts import Facts, Part
 from batchembed.exchange import Request
-from batchembed.providers.openai import OpenAI, limits
+from batchembed.providers import limits
+from batchembed.providers.openai import OpenAI
 from batchembed.spec import Spec
 
 SPEC = Spec("openai", "fake-model", base_url="http://127.0.0.1:1/v1")

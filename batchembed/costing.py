@@ -16,9 +16,9 @@ from batchembed.spec import Spec
 GIVE = "give it: --set price.per_million_tokens=… (and price.currency), or a table as price.file"
 
 
-def price_of(job: Job, spec: Spec, lane: Lane = "online") -> Price | None:
+def price_of(job: Job, spec: Spec, lane: Lane | None = None) -> Price | None:
     """Return what the job's tokens cost: as it says, as its table says, or as ours; else None."""
-    given = job.price
+    given, lane = job.price, lane or job.access.lane
     if given.per_million_tokens is not None:
         return Price(Decimal(str(given.per_million_tokens)), given.currency)
     own = spec.base_url == providers.info(spec.provider).base_url

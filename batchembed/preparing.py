@@ -12,14 +12,29 @@ from batchembed.clock import Clock
 from batchembed.corpus import Corpus
 from batchembed.costing import check_bound
 from batchembed.directory import Identity
+from batchembed.embed import has_submissions
 from batchembed.errors import ActionNeededError, CorpusError, JobError
 from batchembed.job import Job, RoleColumn, secret
 from batchembed.ledger import Ledger, Missing
 from batchembed.monitor import Monitor, Summary
 from batchembed.parts import VECTOR, FileNote, read_manifest
+from batchembed.plan import Requests, Tally
 from batchembed.spec import Keyer, Spec
 from batchembed.store import SCRATCH, Store
 from batchembed.survey import Reading, Survey
+
+
+@dataclass(slots=True)
+class Trial:
+    """A run of a few rows alone, which publishes nothing; `tally` counts what was asked."""
+
+    rows: int
+    tally: Tally | None = None
+
+    def watch(self, feed: Requests) -> Tally:
+        """Return the feed, counted."""
+        self.tally = Tally(feed)
+        return self.tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +46,9 @@ class Run:
     monitor: Monitor
     environ: Mapping[str, str]
     clock: Clock
-    still_ours: Callable[[], None]
+    still_ours: Callable[[], None] = lambda: None
     retry_rejects: bool = False
+    trial: Trial | None = None
 
     @property
     def summary(self) -> Summary:
@@ -200,3 +216,25 @@ def say_damage(monitor: Monitor, ledger: Ledger, damaged: list[FileNote]) -> Non
             f"warning: {ledger.damage.bytes} bytes of the checkpoint are damaged or cut off; "
             "what they held is asked for again"
         )
+
+
+def wants_batches(run: Run, missing: Missing) -> bool:
+    """Return whether there is anything for the batch lane: to hand in, or that was handed in."""
+    handed_in = has_submissions(run.store)
+    new = bool(missing.to_send) and run.job.access.lane == "batch" and run.trial is None
+    return handed_in or new
+
+
+def check_leftovers(run: Run, missing: Missing) -> None:
+    """Say what a batch left over; raises where the job wants to end then."""
+    left = missing.to_send
+    if not left:
+        return
+    told = f"{left:,} texts have no answer from the batch lane"
+    if run.job.access.leftovers == "stop":
+        raise ActionNeededError(
+            told,
+            hint='send them online: --set access.lane="online" --set access.leftovers="online"',
+        )
+    run.monitor.say(f"note: {told}; they are sent online")
+    run.summary.to_send = run.summary.sent + left

@@ -7,14 +7,15 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchembed import completing, corpus, costing, directory, preparing, publish
 from batchembed.clock import Clock, SystemClock
-from batchembed.embed import disk_error
-from batchembed.engines import local
+from batchembed.embed import Feed, disk_error, has_submissions
+from batchembed.engines import batch, local
 from batchembed.errors import BatchembedError, CorpusError, NotFinishedError
 from batchembed.guarding import Guard
 from batchembed.interrupts import raise_on_signal
@@ -24,7 +25,9 @@ from batchembed.lock import Hold
 from batchembed.monitor import Monitor, Summary
 from batchembed.packing import Packer
 from batchembed.parts import Manifest
-from batchembed.preparing import Run
+from batchembed.plan import Probe
+from batchembed.preparing import Run, Trial
+from batchembed.prices import Lane
 from batchembed.spec import Spec
 from batchembed.store import NEXT, SCRATCH, Store
 from batchembed.survey import CorpusFeed
@@ -54,12 +57,48 @@ def run(
     """
     clock, monitor = clock or SystemClock(), monitor or Monitor("quiet")
     store = Store(Path(job.output.path))
-    hold = Hold(store.root, directory.holder(clock))
+    told = Run(job, store, monitor, environ or os.environ, clock, retry_rejects=retry_rejects)
+    return _held(told, cancelled)
+
+
+def probe(
+    job: Job,
+    rows: int,
+    monitor: Monitor | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    clock: Clock | None = None,
+) -> Probe | None:
+    """Send a few rows, keep what they cost, publish nothing; None: there was nothing to send.
+
+    Raises what `run` raises: it is the same run, of fewer rows.
+    """
+    clock, monitor = clock or SystemClock(), monitor or Monitor("quiet")
+    trial, store = Trial(rows), Store(Path(job.output.path))
+    if has_submissions(store):  # any row may be on its way in a batch
+        return None
+    summary = _held(Run(job, store, monitor, environ or os.environ, clock, trial=trial))
+    if trial.tally is None:
+        return None
+    points = [point for one in monitor.history.earlier[-1:] for point in one.points]
+    attempts = max(1, sum(point.attempts for point in points))
+    return Probe(
+        rows=summary.sent,
+        requests=summary.requests,
+        estimated=trial.tally.tokens,
+        billed=summary.tokens,
+        dimensions=summary.dimensions,
+        seconds=sum(point.took for point in points) / attempts,
+    )
+
+
+def _held(run: Run, cancelled: threading.Event | None = None) -> Summary:
+    """Tell the story while nobody else may write into the directory."""
+    store, monitor = run.store, run.monitor
+    hold = Hold(store.root, directory.holder(run.clock))
     try:
         with raise_on_signal():
-            still = partial(_check, hold, cancelled)
-            run = Run(job, store, monitor, environ or os.environ, clock, still, retry_rejects)
-            return _story(run)
+            return _story(replace(run, still_ours=partial(_check, hold, cancelled)))
     except BatchembedError as error:
         changed = isinstance(error, CorpusError) and monitor.summary.sent > 0
         why = NotFinishedError(error.message, hint=error.hint) if changed else error
@@ -120,6 +159,8 @@ def _story(run: Run) -> Summary:
     if manifest is not None and directory.is_done(
         run.store, manifest, _told(run, rows), but_for_rejects=run.retry_rejects
     ):
+        if run.trial is not None:
+            return run.monitor.close("probed", 0)
         directory.keep_job(run.store, run.job.to_toml())
         return completing.only_compare(run, manifest)
 
@@ -137,15 +178,28 @@ def _made(
     if run.retry_rejects:
         ledger.rejects.clear()
     missing = ledger.missing(survey.keys(), scratch=run.store.path(SCRATCH))
+    if run.trial is not None:
+        missing = missing.few(run.trial.rows)
     most = preparing.most_rejects(run, survey, missing)
     rows.unchanged()
     directory.keep_job(run.store, run.job.to_toml())
+    if preparing.wants_batches(run, missing):
+        feed = batch.lines(rows, survey, missing, preparing.reading(run.job), spec)
+        plant = _plant(run, spec, ledger, most_rejects=most, lane="batch")
+        batch.embed(run.job, feed, plant, ledger, run.store)
+        ledger, _ = directory.open_ledger(run.store, before)
+        missing = ledger.missing(survey.keys(), scratch=run.store.path(SCRATCH))
+        preparing.check_leftovers(run, missing)
+    packer = Packer(local.limits(run.job, spec))
+    feed = CorpusFeed(rows, survey, missing, preparing.reading(run.job), packer)
+    allowed = most - survey.lost - missing.rejected
+    if run.trial is not None:
+        plant = _plant(run, spec, ledger, most_rejects=allowed, begun=begun)
+        return _tried(run, ledger, feed, plant)
     with completing.staging(run, spec, rows, survey, ledger) as staging:
         if missing.to_send:
-            packer = Packer(local.limits(run.job, spec))
-            feed = CorpusFeed(rows, survey, missing, preparing.reading(run.job), packer)
-            allowed = most - survey.lost - missing.rejected
-            _embed(run, spec, ledger, feed, most_rejects=allowed, staging=staging, begun=begun)
+            plant = _plant(run, spec, ledger, most_rejects=allowed, begun=begun, staging=staging)
+            _embed(run, ledger, feed, plant)
         rows.unchanged()
         run.still_ours()
         run.monitor.phase("publishing", survey.total)
@@ -159,25 +213,44 @@ def _made(
     return completing.complete(run, draft)
 
 
-def _embed(
+def _embed(run: Run, ledger: Ledger, feed: Feed, plant: local.Plant) -> None:
+    """Send what is missing; whatever ends this, all that was answered is durable then."""
+    run.monitor.phase("embedding", run.summary.to_send, "texts")
+    with closing(ledger):
+        local.embed(run.job, feed, plant)
+
+
+def _tried(run: Run, ledger: Ledger, feed: CorpusFeed, plant: local.Plant) -> Summary:
+    """Send the few rows of a trial, and publish nothing."""
+    if run.trial is not None and run.summary.to_send:
+        _embed(run, ledger, run.trial.watch(feed), plant)
+    run.summary.dimensions = ledger.dimensions or 0
+    return run.monitor.close("probed", 0)
+
+
+def _plant(
     run: Run,
     spec: Spec,
     ledger: Ledger,
-    feed: CorpusFeed,
     *,
     most_rejects: int,
-    staging: publish.Ahead,
-    begun: Early | None,
-) -> None:
-    """Send what is missing; whatever ends this, all that was answered is durable then."""
-    price = costing.price_of(run.job, spec)
+    lane: Lane = "online",
+    staging: publish.Ahead | None = None,
+    begun: Early | None = None,
+) -> local.Plant:
+    """Return what the engine works with; what is paid from now on has the price of `lane`."""
+    price = costing.price_of(run.job, spec, lane)
     stops = run.job.limits.on_model_change == "stop"
+
+    def unstaged() -> int:
+        return run.summary.rows - (staging.rows if staging is not None else 0)
+
     plant = local.Plant(
         spec=spec,
         key=preparing.provider_key(run.job, spec, run.environ),
         renew=preparing.key_reader(run.job, spec, run.environ),
         versions=frozenset(ledger.bill.model_versions) if stops else None,
-        objection=Guard(run, lambda: run.summary.rows - staging.rows).objection,
+        objection=Guard(run, unstaged).objection,
         watching=watching(run, preparing.reading(run.job).role, run.summary.to_send),
         ledger=ledger,
         monitor=run.monitor,
@@ -190,9 +263,7 @@ def _embed(
     )
     ledger.rate = costing.rate_of(price)
     run.monitor.paid = lambda: costing.cost_of(ledger.bill, price)
-    run.monitor.phase("embedding", run.summary.to_send, "texts")
-    with closing(ledger):
-        local.embed(run.job, feed, plant)
+    return plant
 
 
 def _told(run: Run, rows: Corpus) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import shutil
 import pyarrow as pa
 import pytest
 from fakes import running, vector
+from fakes.batches import BatchDesk
 from fakes.commands import ROOT
 from fakes.runs import manifest, output, strays
 
@@ -44,7 +45,8 @@ def test_no_job_file_is_forgotten():
         path.relative_to(ROOT / "jobs").with_suffix("").as_posix()
         for path in ROOT.glob("jobs/**/*.toml")
     }
-    known = {*LOCAL, *(f"aleph-alpha/{name}" for name in ALEPH_ALPHA), "openai-compatible"}
+    known = {*LOCAL, *(f"aleph-alpha/{name}" for name in ALEPH_ALPHA)}
+    known |= {"openai-compatible", "openai-batch"}
     assert found == known
 
 
@@ -134,6 +136,17 @@ def test_the_aleph_alpha_controls_go_out(stood_in, copy):
     assert found == vector(text, controls=[(at, 4, 7.0)], **told).tolist()
     plain = output(copy / "runs" / "aleph-alpha" / "wish")["embedding"][0].as_py()
     assert plain == vector(text, **told).tolist()
+
+
+def test_the_job_of_the_batch_lane_runs(commands, copy):
+    """With its address put to the stand-in; each text is paid for once."""
+    desk = BatchDesk()
+    with running(batches=desk) as server:
+        argv = ("run", "jobs/openai-batch.toml", "--set", f"model.base_url={server.openai_url}")
+        ended = commands.run(*argv, "--set", "access.poll_every=10ms", cwd=copy)
+        assert ended.code == 0, ended
+        assert len(desk.batches) == 1
+        assert server.bill.paid_twice == {}
 
 
 def test_the_job_for_servers_of_ones_own_runs(commands, copy):

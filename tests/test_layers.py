@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent / "batchembed"
 
 LEVELS = (
     (
-        "spec exchange prompts store monitor errors buckets clock controls cores version history "
-        "interrupts seal lock direct"
+        "spec exchange handed prompts store monitor errors buckets clock controls cores version "
+        "history interrupts seal lock direct"
     ),
     "corpus packing pacing ledger segments parts providers prices",
     "embed publish plan verify similarity search report job survey directory",
@@ -37,7 +37,7 @@ DOORS = {
     "matplotlib": "report.slides",
     "umap": "report.projection",
 }
-DIALECTS = ("providers.aleph_alpha", "providers.openai")
+DIALECTS = ("providers.aleph_alpha", "providers.openai", "providers.batches")
 IMPURE = {"aiohttp", "asyncio", "datetime", "logging", "os", "random", "secrets", "socket", "time"}
 FORBIDDEN = {
     *("chunk", "doc", "sample", "item", "record", "task", "index"),

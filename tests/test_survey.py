@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchembed import survey as module
 from batchembed.controls import Pattern
 from batchembed.corpus import CorpusSettings, Rows, scan
 from batchembed.errors import CorpusError
@@ -17,6 +16,7 @@ from batchembed.ledger.join import Missing
 from batchembed.packing import Packer
 from batchembed.spec import Keyer, Spec
 from batchembed.survey import REASONS, CorpusFeed, Reading, Sent, Survey, keyed
+from batchembed.survey import survey as module
 
 KEYER = Keyer(Spec("fake", "fake-model"))
 PLAIN = Reading("document")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from batchembed import corpus, costing, directory, providers
 from batchembed.clock import SystemClock
+from batchembed.corpus import Corpus, Rows
 from batchembed.engines import local
 from batchembed.exchange import Request
 from batchembed.job import Job
@@ -16,9 +18,10 @@ from batchembed.ledger import Bill
 from batchembed.monitor import Monitor
 from batchembed.packing import Packer
 from batchembed.parts import read_manifest, read_voucher
-from batchembed.plan import Plan, count, space, time_under
+from batchembed.plan import Oddities, Plan, calibrate, comparison, count, space, time_under
 from batchembed.preparing import check_columns, checked_spec, identity, provider_key, reading
 from batchembed.providers.tokenizing import TokenCounter
+from batchembed.run import probe as send_few
 from batchembed.spec import Keyer, Spec
 from batchembed.store import Store, free_bytes
 from batchembed.survey import CorpusFeed, Survey
@@ -29,15 +32,23 @@ def plan(
     monitor: Monitor | None = None,
     *,
     ask: bool = False,
+    probe: int = 0,
     environ: Mapping[str, str] | None = None,
 ) -> Plan:
     """Return what a run of `job` would send and take. Sends nothing and writes nothing.
 
     With `ask` the server is asked about itself, which costs nothing: whether its model embeds, how
-    long a text may be, and its tokenizer, by which tokens are then counted. Raises SpecChangedError
-    where a run would: for a directory with vectors of another spec.
+    long a text may be, and its tokenizer, by which tokens are then counted.
+
+    With `probe`, so many rows are sent first, as a run would, and kept in its directory: what
+    they were billed, and how long that took, is what the plan then builds on.
+
+    Raises SpecChangedError where a run would: for a directory with vectors of another spec.
     """
     monitor = monitor or Monitor("quiet")
+    probed = None
+    if probe:
+        probed = send_few(job, probe, Monitor(monitor.mode, stream=monitor.stream), environ=environ)
     spec = checked_spec(job)
     store = Store(Path(job.output.path))
     manifest = read_manifest(store) or read_voucher(store)
@@ -50,19 +61,25 @@ def plan(
         check_columns(job, spec, rows)
         monitor.phase("reading", rows.rows_known)
         survey = Survey(scratch)
-        survey.take(rows, Keyer(spec), reading(job), monitor.advance)
+        limits = local.limits(job, spec)
+        oddities = Oddities(found.context or limits.tokens_per_text)
+        survey.take(Seen(rows, oddities.look), Keyer(spec), reading(job), monitor.advance)
+        found.odd, found.scripts = oddities.odd(rows.where), oddities.scripts()
         found.rows, found.unsendable = survey.total, survey.unsendable
         found.excess = max(0, survey.lost - job.limits.max_rejects.rows(survey.total))
         ledger, _ = directory.open_ledger(store, manifest)
         missing = ledger.missing(survey.keys(), scratch=scratch)
-        limits = local.limits(job, spec)
         feed = CorpusFeed(rows, survey, missing, reading(job), Packer(limits))
         count(found, missing, feed, counts)
+    calibrate(found, probed)
     time_under(found, limits)
     usual = providers.info(spec.provider).model_of(spec.name).dimensions
     dimensions = ledger.dimensions or spec.dimensions or usual
     space(found, dimensions, 2 if job.output.dtype == "float16" else 4)
     _cost(found, job, spec, ledger.bill)
+    if job.access.lane == "batch":
+        found.notes.append("handed in as batches, which are answered within 24 hours")
+    _compare(found, job, dimensions)
     monitor.close("planned", 0)
     return found
 
@@ -79,6 +96,42 @@ def _asked(
     except ValueError:
         found.notes.append("the server gives no tokenizer: tokens are estimated")
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A corpus whose rows are looked at as they are read."""
+
+    corpus: Corpus
+    look: Callable[[int, list[str | None]], None]
+
+    def texts(self) -> Iterator[Rows]:
+        """Yield the rows of the corpus."""
+        for rows in self.corpus.texts():
+            if rows.prompts is None:  # images and tokens have no letters
+                self.look(rows.first, rows.texts)
+            yield rows
+
+    def where(self, row: int) -> str:
+        """Return in words where a row is."""
+        return self.corpus.where(row)
+
+
+def _compare(found: Plan, job: Job, dimensions: int | None) -> None:
+    """Fill in what the comparison at the end of the run would take."""
+    wanted = job.similarity
+    if wanted is None or dimensions is None:
+        return
+    other = read_manifest(Store(Path(wanted.against))) if wanted.against else None
+    rows = found.rows - sum(found.unsendable.values())
+    right = None if other is None else other.counts["rows"] - other.counts["rejected"]
+    found.similarity = comparison(
+        (rows, right),
+        dimensions,
+        top_k=wanted.top_k,
+        dense=wanted.dense,
+        bytes_a_score=2 if wanted.dtype == "float16" else 4,
+    )
 
 
 def _cost(found: Plan, job: Job, spec: Spec, bill: Bill) -> None:

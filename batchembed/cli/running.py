@@ -90,16 +90,23 @@ def embed(corpus: tuple[str, ...], out: str, **told: Any) -> None:
 @click.argument("corpus", nargs=-1, required=True, metavar="JOB.toml | CORPUS...")
 @click.option("--out", metavar="RUN", help="The run directory, to see what is paid for there.")
 @click.option("--ask", is_flag=True, help="Ask the server about itself: free, but with the key.")
+@click.option(
+    "--probe",
+    metavar="N",
+    type=click.IntRange(0),
+    default=0,
+    help="Send N rows first, and build on what they cost; RUN keeps them.",
+)
 @corpus_options
 @as_json
 @leaves
 def plan(
-    corpus: tuple[str, ...], out: str | None, as_json: bool, *, ask: bool, **told: Any
+    corpus: tuple[str, ...], out: str | None, as_json: bool, *, ask: bool, probe: int, **told: Any
 ) -> None:
-    """Say what a run would send and take. Sends nothing of the corpus.
+    """Say what a run would send and take. Sends nothing of the corpus, unless --probe asks for it.
 
     \b
-    Example: batchembed plan jobs/quickstart.toml
+    Example: batchembed plan jobs/aleph-alpha/documents.toml --probe 3
     """
     from batchembed import api
     from batchembed.job import job_of, load
@@ -109,7 +116,7 @@ def plan(
         job = load(corpus[0], overrides=told["overrides"], out=out)
     else:
         job = job_of(corpus, out or "runs/plan", told)
-    found = api.plan(job, monitor_for(quiet=as_json), ask=ask)
+    found = api.plan(job, monitor_for(quiet=as_json), ask=ask, probe=probe)
     answer(found, plan_words(found), as_json=as_json)
 
 

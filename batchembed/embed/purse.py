@@ -25,6 +25,7 @@ from batchembed.exchange import Malformed, Outcome, Request, Response, Unavailab
 from batchembed.prices import Price, amount
 from batchembed.prompts import sure_tokens
 
+MARGIN = Decimal("1.1")  # of what is needed, as it is estimated
 A_TEXT = 64  # special tokens, and the instructions that some providers put before each text
 
 
@@ -74,9 +75,7 @@ class Purse:
 
     def bound(self, request: Request) -> int:
         """Return a number of tokens that no bill for the request passes."""
-        overhead = A_TEXT + (self._budget.overhead if self._budget else 0)
-        images = sum(map(sure_tokens, request.prompts or ()))  # twice: it depends on the model
-        return size_of(request) + overhead * len(request) + 2 * images
+        return bound_of(request, self._budget)
 
     async def admit(self, part: Part) -> Verdict | None:
         """Set the bound of a part aside, waiting where others may bring change; None: it is.
@@ -158,7 +157,7 @@ class Purse:
         if self._unsure:
             lost = amount(price.of(self._unsure))
             unsure = f" ({lost} of it for answers that were lost, and may not have been billed)"
-        whole = amount(paid + need + price.of(bound), up=True)
+        whole = amount(paid + need * MARGIN + price.of(2 * bound), up=True)
         return ActionNeededError(
             f"`limits.max_cost` of `{budget.most:f}` {price.currency} is used up: "
             f"{amount(paid)} {price.currency} are paid{unsure}, and the next text may cost "
@@ -166,3 +165,10 @@ class Purse:
             hint=f"about {amount(need)} {price.currency} more are needed for {left:,} texts: "
             f"--set limits.max_cost={whole}",
         )
+
+
+def bound_of(request: Request, budget: Budget | None) -> int:
+    """Return a number of tokens that no bill for a request passes."""
+    overhead = A_TEXT + (budget.overhead if budget else 0)
+    images = sum(map(sure_tokens, request.prompts or ()))  # twice: it depends on the model
+    return size_of(request) + overhead * len(request) + 2 * images

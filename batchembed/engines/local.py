@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING
 
 from batchembed import providers
 from batchembed.clock import Clock
-from batchembed.embed import Budget, Feed, Kept, Loop, Purse, Rules, Versions, Watch, Watching
-from batchembed.errors import ActionNeededError, BatchembedError, NotFinishedError
+from batchembed.embed import (
+    Budget,
+    Feed,
+    Kept,
+    Loop,
+    Purse,
+    Rules,
+    Versions,
+    Watch,
+    Watching,
+)
+from batchembed.engines.lasting import beating, deadline
+from batchembed.errors import ActionNeededError, BatchembedError
 from batchembed.exchange import About, Limits, Outcome, Provider, Request
 from batchembed.interrupts import drain_on_signal
 from batchembed.job import Job
@@ -22,8 +33,6 @@ from batchembed.spec import Spec
 
 if TYPE_CHECKING:
     from batchembed.providers.local import Early
-
-BEAT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,7 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
     bounds, spec = limits(job, plant.spec), plant.spec
     provider = providers.open_provider(
         spec,
-        _access(job, bounds),
+        access(job, bounds.concurrency),
         key=plant.key,
         clock=plant.clock,
         renew=plant.renew,
@@ -135,7 +144,11 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
         )
         if why := plant.objection(rules.dimensions):
             raise why
-        with drain_on_signal(loop), _deadline(loop, job.limits.deadline), _beating(loop, plant):
+        with (
+            drain_on_signal(loop),
+            deadline(loop, job.limits.deadline),
+            beating(loop, plant.monitor, plant.objection),
+        ):
             async with _watched(loop, plant.watching, bounds.texts_per_request):
                 await loop.run(feed)
             summary.learnt = loop.caps.told()
@@ -202,10 +215,10 @@ def check_about(job: Job, about: About) -> None:
 
 def ask(job: Job, spec: Spec, *, key: str | None, clock: Clock) -> About:
     """Return what the server says of itself, its model's tokenizer included."""
-    access = replace(_access(job, limits(job, spec)), tokenizer=True)
+    how = replace(access(job, limits(job, spec).concurrency), tokenizer=True)
 
     async def asked() -> About:
-        provider = providers.open_provider(spec, access, key=key, clock=clock)
+        provider = providers.open_provider(spec, how, key=key, clock=clock)
         try:
             return await provider.about()
         finally:
@@ -231,15 +244,16 @@ class Few:
         """Do nothing: every request is of one text."""
 
 
-def _access(job: Job, bounds: Limits) -> providers.Access:
-    access, model = job.access, job.model
+def access(job: Job, concurrency: int) -> providers.Access:
+    """Return how the job reaches its provider, with so many connections."""
+    how, model = job.access, job.model
     return providers.Access(
-        nice=access.nice if model.nice is None else model.nice,
-        hosting=model.hosting or access.hosting,
-        tags=access.tags,
-        timeout=access.timeout,
-        allow_insecure_http=access.allow_insecure_http,
-        concurrency=bounds.concurrency,
+        nice=how.nice if model.nice is None else model.nice,
+        hosting=model.hosting or how.hosting,
+        tags=how.tags,
+        timeout=how.timeout,
+        allow_insecure_http=how.allow_insecure_http,
+        concurrency=concurrency,
     )
 
 
@@ -260,37 +274,3 @@ async def _watched(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     await watch.end()
-
-
-@contextmanager
-def _beating(loop: Loop, plant: Plant) -> Iterator[None]:
-    """Let time be seen while nothing happens: by the monitor, and by what may end the run."""
-
-    async def beat() -> None:
-        while True:
-            await asyncio.sleep(BEAT)
-            plant.monitor.tick()
-            if loop.ending is None and (why := plant.objection(loop.dimensions)):
-                loop.drain(why)
-
-    task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-@contextmanager
-def _deadline(loop: Loop, seconds: float | None) -> Iterator[None]:
-    """Stop the hot loop after so many seconds."""
-    if seconds is None:
-        yield
-        return
-    why = NotFinishedError(
-        f"the deadline of `{seconds:.0f}` s is over", hint="run the same command again to continue"
-    )
-    timer = asyncio.get_running_loop().call_later(seconds, loop.drain, why)
-    try:
-        yield
-    finally:
-        timer.cancel()

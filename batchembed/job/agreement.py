@@ -9,6 +9,8 @@ from batchembed import providers
 from batchembed.errors import JobError
 from batchembed.providers.access import checked
 
+BATCH_LANES = {"openai"}
+
 
 def disagreements(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the path of what is missing or in conflict, and one line about it.
@@ -57,6 +59,8 @@ def _model(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]
             checked(url, allow_insecure_http=access.get("allow_insecure_http") is True)
     except JobError as error:
         yield "model.base_url", f"[model] {error.message}; {error.hint}"
+    if access.get("lane") == "batch" and provider not in BATCH_LANES:
+        yield "access.lane", f"`access.lane`: `{provider}` has no batch lane here"
     ours, theirs = model.get("hosting"), access.get("hosting")
     if ours and theirs and ours != theirs:
         yield "model.hosting", "`model.hosting` and `access.hosting` differ; one of them is enough"

@@ -265,6 +265,12 @@ class Access:
         | None
     ) = None
     """A program that prints the key, such as "pass show aleph-alpha"; no shell reads it."""
+    lane: Literal["online", "batch"] = "online"
+    """OpenAI: "batch" hands texts in as files, for half the price, answered within a day."""
+    poll_every: Duration = 30.0
+    """How often a batch is asked after."""
+    leftovers: Literal["online", "stop"] = "online"
+    """What becomes of texts that a batch did not answer: sent online, or the run ends."""
     timeout: Duration = 300.0
     """How long one request may take."""
     allow_insecure_http: Flag = False

@@ -10,7 +10,7 @@ from typing import Any
 
 from batchembed.job.quantities import Tolerance, duration
 
-DURATIONS = frozenset({"deadline", "patience", "timeout"})
+DURATIONS = frozenset({"deadline", "patience", "poll_every", "timeout"})
 _HEAD = "# The job as it was run. Nothing in it is secret; batchembed run takes it as it stands.\n"
 
 

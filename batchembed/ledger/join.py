@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,15 @@ class Missing:
     def to_send(self) -> int:
         """How many texts are to be sent."""
         return self.distinct - self.paid
+
+    def few(self, count: int) -> Missing:
+        """Return the same with at most `count` rows to send, spread evenly over the corpus."""
+        places = np.flatnonzero(np.unpackbits(self.rows, bitorder="little"))
+        spread = np.linspace(0, len(places) - 1, min(count, len(places))).astype(np.int64)
+        chosen = places[spread]
+        bits = np.zeros_like(self.rows)
+        np.bitwise_or.at(bits, chosen // 8, (1 << (chosen % 8)).astype(np.uint8))
+        return replace(self, rows=bits, distinct=self.paid + len(chosen))
 
     def mask(self, start: int, stop: int) -> NDArray[np.bool_]:
         """Return which of the rows in [start, stop) are to be sent."""

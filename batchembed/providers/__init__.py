@@ -17,12 +17,15 @@ from batchembed.providers.presets.own import STATIC_DIMENSIONS, STATIC_MODEL
 from batchembed.spec import Spec
 
 if TYPE_CHECKING:
+    from batchembed.providers.batches import Batches
+    from batchembed.providers.counter import HttpCounter
     from batchembed.providers.local import Early
 
 __all__ = [
     "Access",
     "Listed",
     "ProviderInfo",
+    "batch_dialect",
     "check",
     "defaults",
     "early",
@@ -30,6 +33,7 @@ __all__ = [
     "known",
     "limits",
     "listed",
+    "open_counter",
     "open_provider",
 ]
 
@@ -91,6 +95,28 @@ def open_provider(
         renew=renew,
         key_header=provider.key_header,
     )
+
+
+def batch_dialect(spec: Spec) -> Batches:
+    """Return the dialect of the provider's batch lane."""
+    from batchembed.providers.batches import Batches
+
+    spec = defaults(spec)
+    provider = info(spec.provider)
+    assert provider.dialect is not None
+    return Batches(provider.dialect(provider, spec, Access()), spec.dimensions)
+
+
+def open_counter(
+    spec: Spec, access: Access, batches: Batches, *, key: str | None, clock: Clock | None = None
+) -> HttpCounter:
+    """Return the provider's side of the batch lane; see `open_provider`."""
+    from batchembed.providers.counter import HttpCounter
+    from batchembed.providers.http import HttpProvider
+
+    provider = open_provider(spec, access, key=key, clock=clock)
+    assert isinstance(provider, HttpProvider)
+    return HttpCounter(provider, batches)
 
 
 def _open_local(spec: Spec, access: Access, begun: Early | None) -> Provider:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from batchembed.api import Glance
     from batchembed.job import FirstJob
     from batchembed.monitor import Summary
-    from batchembed.plan import Plan
+    from batchembed.plan import Comparison, Plan
 
 HALF = 36
 
@@ -95,7 +95,7 @@ def plan_words(plan: Plan) -> str:
     """Return what a run would send and take."""
     p = plan
     lines = [
-        f"{p.provider}, {p.model}; nothing was sent",
+        f"{p.provider}, {p.model}; {_sent_words(p)}",
         row("rows", f"{p.rows:,}, {p.distinct:,} different texts, {p.duplicates:,} duplicates"),
     ]
     if p.unsendable:
@@ -110,7 +110,7 @@ def plan_words(plan: Plan) -> str:
         row("to send", f"{counted(p.to_send, 'text')} in {counted(p.requests, 'request')}"),
         row("tokens", f"{likely:,}, counted by the model's own tokenizer")
         if p.exact
-        else row("tokens", f"about {likely:,} ({low:,} to {high:,}), estimated from bytes"),
+        else row("tokens", f"about {likely:,} ({low:,} to {high:,}), {p.tokens_by}"),
         row("longest", f"{p.longest:,} characters"),
     ]
     if p.context is not None:
@@ -120,12 +120,40 @@ def plan_words(plan: Plan) -> str:
     lines += [row("note", note) for note in p.notes]
     if p.seconds is not None:
         lines.append(row("time", f"at least {span(p.seconds)}, bound by {p.bound_by}"))
+        others = [f"{span(t)} by {name}" for name, t in p.times.items() if name != p.bound_by]
+        lines += [row("", ", ".join(others))] if others else []
     else:
         lines.append(row("time", "no limit is known that would bind"))
     lines += _cost_lines(p)
+    lines += _odd_lines(p)
     if p.disk is not None:
         lines.append(row("disk", f"{size(p.disk)} of {size(p.disk_free)} free"))
+    if p.similarity is not None:
+        lines.append(row("similarity", _comparison_words(p.similarity)))
     return "\n".join(lines)
+
+
+def _sent_words(plan: Plan) -> str:
+    """Return what was sent for a plan: nothing, or what a probe was."""
+    if (told := plan.probe) is None:
+        return "nothing was sent"
+    took = f"{told.billed:,} tokens, {told.seconds:.2f} s a request, {told.dimensions} dimensions"
+    return f"{counted(told.rows, 'row')} were sent to probe, and kept: {took}"
+
+
+def _comparison_words(told: Comparison) -> str:
+    written = f", {size(told.bytes)}" if told.bytes is not None else ""
+    return f"{told.scores:,} scores for {told.kind}{written}, about {span(told.seconds)}"
+
+
+def _odd_lines(plan: Plan) -> list[str]:
+    """Return rows to look at: how many, and where the first of them are."""
+    lines: list[str] = []
+    for name, odd in plan.odd.items():
+        label = "" if lines else "odd rows"
+        lines.append(row(label, f"{odd.count:,} {name.replace('_', ' ')}, such as"))
+        lines += [row("", f"  {x.where}: {cut(x.text, HALF)}".rstrip(": ")) for x in odd.examples]
+    return lines
 
 
 def _bill_words(bill: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ import orjson
 from aiohttp import web
 
 from . import wire
+from .batches import BatchDesk
 from .bill import Bill
 from .faults import Fault, Reply, Seen
 from .vectors import DIMENSIONS, tokens, vector
@@ -55,7 +56,9 @@ class Server:
         port: int = 0,
         tls: ssl.SSLContext | None = None,
         about: dict[str, bytes] | None = None,
+        batches: BatchDesk | None = None,
     ) -> None:
+        self.batches = batches
         self.about = about or {}  # by path: what it says of itself
         self.inquiries: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.script, self.dimensions, self.key = script, dimensions, key
@@ -93,6 +96,8 @@ class Server:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        if self.batches is not None and request.path.startswith(("/v1/files", "/v1/batches")):
+            return self.batches.serve(self, request, body)
         if request.method == "GET":
             return self._about(request)
         asked = wire.read(request.path, body)

@@ -249,6 +249,23 @@ def twist_buffered_frames(most: int = 1 << 20) -> None:
     Appender.write = write
 
 
+def twist_few_inputs(most: int) -> None:
+    """Let a file of the batch lane hold so few inputs."""
+    from batchembed.providers import batches
+
+    batches.MOST_INPUTS = most
+
+
+def twist_blind_lane() -> None:
+    """Plant a bug: nobody looks whether the provider has a submission already."""
+    from batchembed.providers.counter import HttpCounter
+
+    async def find(self: HttpCounter, identity: str) -> None:
+        return None
+
+    HttpCounter.find = find
+
+
 def twist_silent_risk() -> None:
     """Plant a bug: nobody writes down what is in flight."""
     from batchembed.ledger import Ledger

@@ -15,6 +15,7 @@ from batchembed.history import History
 LINE_SECONDS = 30.0
 BAR_SECONDS = 0.5
 PROGRESS_SECONDS = 1.0
+TICK_SECONDS = 0.1  # a look at all that may be due costs a twentieth of a request of one text
 Mode = Literal["auto", "bar", "lines", "quiet"]
 
 
@@ -121,6 +122,7 @@ class Monitor:
         self.history = History()
         self._clock = clock or SystemClock()
         self._began = self._line_at = self._kept_at = self._drawn_at = self._clock.monotonic()
+        self._ticked_at = self._began
         self._embedding_since = 0.0
         self._phase, self._phase_at = "starting", self._began
         self._reached = (0, 0)
@@ -203,8 +205,10 @@ class Monitor:
     def tick(self) -> None:
         """Let time pass: say a line or keep the progress when it is time to."""
         now = self._clock.monotonic()
+        if now - self._ticked_at < TICK_SECONDS:
+            return
+        self._ticked_at = now
         self.summary.seconds = now - self._began
-        self._see_cost()
         if self._bar is not None and now - self._drawn_at >= BAR_SECONDS:
             self._drawn_at = now
             self._bar.set_postfix_str(self._standing(), refresh=True)
@@ -216,6 +220,7 @@ class Monitor:
 
     def line(self) -> str:
         """Return where the run stands, in one plain line."""
+        self._see_cost()
         s = self.summary
         words = f"{self._phase}" + self._reached_words()
         if s.to_send:
@@ -273,6 +278,7 @@ class Monitor:
             return
         self._kept_at = now
         self._see_pace()
+        self._see_cost()
         told = self.summary.to_dict()
         told |= {"phase": self._phase, "waiting": self._standing(), "line": self.line()}
         self.keep(told | {"at": self._clock.now().isoformat(timespec="seconds")})

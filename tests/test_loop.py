@@ -21,9 +21,9 @@ from fakes.scripted import (
 from fakes.time import NothingWillHappenError, now, run
 from fakes.vectors import vectors
 
-from batchembed.embed import Loop
 from batchembed.embed.loop import DRAIN_SECONDS, FOLDS_PROVEN
 from batchembed.embed.settle import harmless
+from batchembed.embed.upcoming import AHEAD, Upcoming
 from batchembed.errors import (
     ActionNeededError,
     CorpusError,
@@ -133,21 +133,33 @@ def test_a_wrong_key_costs_one_call():
     assert len(provider.calls) == 1
 
 
-def test_with_workers_that_put_the_end_into_a_full_queue_the_run_would_hang(monkeypatch):
-    """The control: a feeder that insists on its last word when nobody listens is found out."""
+def test_with_a_feeder_that_does_not_say_the_end_the_run_would_hang(monkeypatch):
+    """The control: workers that wait for requests which never come are found out."""
 
-    async def insists(self, feed, ahead):
-        try:
-            for some in feed.upcoming():
-                for asked in some:
-                    await ahead.put(asked)
-        finally:
-            for _ in range(self.rules.concurrency):
-                await ahead.put(None)
-
-    monkeypatch.setattr(Loop, "_feed", insists)
+    monkeypatch.setattr(Upcoming, "_dismiss", lambda _: None)
     with pytest.raises(NothingWillHappenError):
-        story(lambda _n, _asked: Fatal("401"), count=1000)
+        story(count=10)
+
+
+def test_no_more_is_read_before_most_of_what_was_read_is_sent():
+    """However large the corpus: what waits in memory is bounded."""
+    waiting = []
+
+    class Counted(Texts):
+        def upcoming(self):
+            for number, some in enumerate(super().upcoming()):
+                waiting.append(100 * number - len(provider.calls))
+                yield some
+
+    provider = Scripted()
+
+    async def main():
+        feed = Counted(texts(1000), per_request=1)
+        await loop_of(provider, concurrency=4).run(feed)
+
+    run(main)
+    assert len(waiting) == 1000 / 100 + 1
+    assert max(waiting) <= AHEAD * 4 + 4
 
 
 @pytest.mark.parametrize("answer", [Refused("no such model", 400), Refused("bad", 422)])

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -150,6 +151,26 @@ def test_progress_is_kept_once_a_second():
         assert one["sent"] <= after["sent"]
     assert kept[5]["at"] == "2026-01-01T00:16:45+00:00"
     assert orjson.loads(orjson.dumps(kept[-1])) == kept[-1]
+
+
+def test_the_price_is_worked_out_when_it_is_told_not_for_every_answer():
+    """Each line and each progress has the cost of that moment, and so has the summary."""
+    clock, kept, asked = HandClock(), [], []
+
+    def paid():
+        asked.append(made.summary.tokens)
+        return SimpleNamespace(amount=made.summary.tokens / 8, currency="EUR")
+
+    made = Monitor("quiet", clock=clock, keep=kept.append)
+    made.paid = paid
+    made.phase("embedding", 2000, "texts")
+    for _ in range(2000):
+        clock.seconds += 0.005
+        made.answered(1, 4)
+    assert len(asked) <= 30
+    assert all(told["cost"] == told["tokens"] / 8 for told in kept)
+    assert kept[-1]["cost"] > kept[1]["cost"]
+    assert made.close("done", 0).cost == 1000.0
 
 
 def test_the_summary_counts_what_was_told():

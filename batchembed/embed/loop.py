@@ -11,6 +11,7 @@ from batchembed.embed.endings import disk_error, nothing_passes, out_of_patience
 from batchembed.embed.parties import Feed, Kept, Listener, Rules
 from batchembed.embed.purse import Purse
 from batchembed.embed.settle import harmless, judge, unasked
+from batchembed.embed.upcoming import Upcoming
 from batchembed.embed.verdicts import Facts, Part, Verdict
 from batchembed.embed.versions import Versions
 from batchembed.errors import ActionNeededError, BatchembedError
@@ -28,7 +29,6 @@ from batchembed.exchange import (
 from batchembed.pacing import Pacer
 
 DRAIN_SECONDS = 8.0
-AHEAD = 2
 FOLDS_PROVEN = 6  # answers to texts alone: three pairs
 DOUBTED = ("refused", "malformed")
 NOT_TAKEN = (Refused, Malformed, TooLarge)
@@ -65,7 +65,7 @@ class Loop:
     held: list[Reject] = field(default_factory=list)
     workers: list[asyncio.Task[None]] = field(default_factory=list)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
-    ahead: asyncio.Queue[Request | None] = field(default_factory=asyncio.Queue)
+    upcoming: Upcoming = field(default_factory=Upcoming)
 
     def stop(self, why: BatchembedError) -> None:
         """Start nothing more; what is in flight may land. The first reason is the one kept."""
@@ -73,18 +73,13 @@ class Loop:
             self.ending = why
         self.opened.set()
         self.pacer.stop()
-        while not self.ahead.empty():  # nobody sends them any more; then there is room
-            self.ahead.get_nowait()
-        for _ in self.workers:  # those who wait for a request need not wait for the corpus
-            self.ahead.put_nowait(None)
+        self.upcoming.end()
 
     async def run(self, feed: Feed) -> None:
         """Settle every request of `feed`; returns early once there is an `ending`."""
-        ahead: asyncio.Queue[Request | None] = asyncio.Queue(AHEAD * self.rules.concurrency)
-        self.ahead = ahead
-        feeder = asyncio.create_task(self._feed(feed, ahead))
+        feeder = asyncio.create_task(self.upcoming.read(feed, self.rules.concurrency))
         self.workers = [
-            asyncio.create_task(self._work(ahead, feed, pilot=number == 0))
+            asyncio.create_task(self._work(feed, pilot=number == 0))
             for number in range(self.rules.concurrency)
         ]
         try:
@@ -119,7 +114,7 @@ class Loop:
         waiting = [Part(piece) for piece in reversed(self.caps.pieces(request))]
         while waiting:
             part = waiting.pop()
-            held = unasked(part, self._facts()) or await self.purse.admit(part)
+            held = unasked(part, folds=self.folds >= FOLDS_PROVEN) or await self.purse.admit(part)
             if held is not None:
                 self._apply(held, feed)
                 waiting += held.again
@@ -272,29 +267,13 @@ class Loop:
             refusals=self.refusals,
         )
 
-    async def _work(self, ahead: asyncio.Queue[Request | None], feed: Feed, *, pilot: bool) -> None:
+    async def _work(self, feed: Feed, *, pilot: bool) -> None:
         """Settle requests. The pilot goes alone until something was answered.
 
         A wrong key or model then costs one call, not one for every worker.
         """
         if not pilot:
             await self.opened.wait()
-        while self.ending is None and (request := await ahead.get()) is not None:
+        while self.ending is None and (request := await self.upcoming.take()) is not None:
             await self.settle(request, feed)
         self.opened.set()
-
-    async def _feed(self, feed: Feed, ahead: asyncio.Queue[Request | None]) -> None:
-        """Read ahead in a thread; None for each worker ends the work, also after an error."""
-        upcoming, cancelled = feed.upcoming(), False
-        try:
-            while (some := await asyncio.to_thread(next, upcoming, None)) is not None:
-                if self.ending is not None:
-                    break
-                for request in some:
-                    await ahead.put(request)
-        except asyncio.CancelledError:
-            cancelled = True  # nobody takes anything any more: a put could wait for ever
-            raise
-        finally:
-            for _ in range(0 if cancelled else self.rules.concurrency):
-                await ahead.put(None)

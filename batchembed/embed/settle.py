@@ -43,9 +43,9 @@ LESS = 0.95  # of a size that is known by tokens: texts of the same bytes differ
 TEARS = 1
 
 
-def unasked(part: Part, facts: Facts) -> Verdict | None:
-    """Return what follows for `part` without asking: what was held is believed by now."""
-    return Verdict(keep=part.held) if part.held is not None and facts.folds else None
+def unasked(part: Part, *, folds: bool) -> Verdict | None:
+    """Return what follows for `part` without asking: what was held is believed if it `folds`."""
+    return Verdict(keep=part.held) if part.held is not None and folds else None
 
 
 def harmless(role: Role) -> Request:

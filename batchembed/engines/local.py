@@ -11,20 +11,10 @@ from typing import TYPE_CHECKING
 
 from batchembed import providers
 from batchembed.clock import Clock
-from batchembed.embed import (
-    Budget,
-    Feed,
-    Kept,
-    Loop,
-    Purse,
-    Rules,
-    Versions,
-    Watch,
-    Watching,
-)
+from batchembed.embed import Budget, Feed, Kept, Loop, Purse, Rules, Versions, Watch, Watching
 from batchembed.engines.lasting import beating, deadline
 from batchembed.errors import ActionNeededError, BatchembedError
-from batchembed.exchange import About, Limits, Outcome, Provider, Request
+from batchembed.exchange import About, Limits, Provider, Request
 from batchembed.interrupts import drain_on_signal
 from batchembed.job import Job
 from batchembed.monitor import Monitor
@@ -114,8 +104,9 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
         bounds.texts_per_minute,
         find=not bounds.unlimited,
     )
-    pacer = Pacer(rates, plant.clock, rng=random.Random())  # noqa: S311 - jitter, no secret
     history = plant.monitor.history
+    rng = random.Random()  # noqa: S311 - jitter, no secret
+    pacer = Pacer(rates, plant.clock, rng=rng, heard=history.attempted)
     history.limits, plant.monitor.pacing = pacer.limits, pacer
     try:
         if plant.ask_about:
@@ -129,11 +120,10 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
             patience=job.limits.patience,
             most_rejects=plant.most_rejects,
         )
-        timed = Timed(provider, plant.clock, history.attempted)
         summary = plant.monitor.summary
         purse = Purse(plant.budget, plant.ledger, lambda: summary.to_send - summary.sent)
         loop = Loop(
-            timed,
+            provider,
             pacer,
             plant.ledger,
             plant.monitor,
@@ -171,35 +161,6 @@ async def _ask_about(job: Job, provider: Provider, feed: Feed, monitor: Monitor)
     bounds = _within(job, about.limits)
     feed.fit(bounds)
     return bounds
-
-
-@dataclass(frozen=True, slots=True)
-class Timed:
-    """A provider whose attempts are timed."""
-
-    provider: Provider
-    clock: Clock
-    heard: Callable[[float], None]
-
-    @property
-    def limits(self) -> Limits:
-        """What one request may hold."""
-        return self.provider.limits
-
-    async def attempt(self, request: Request) -> Outcome:
-        """Send once, and say how many seconds that took."""
-        began = self.clock.monotonic()
-        outcome = await self.provider.attempt(request)
-        self.heard(self.clock.monotonic() - began)
-        return outcome
-
-    async def about(self) -> About:
-        """Ask the provider's server about itself."""
-        return await self.provider.about()
-
-    async def close(self) -> None:
-        """Close the provider."""
-        await self.provider.close()
 
 
 def check_about(job: Job, about: About) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import suppress
 
 from batchembed.clock import Clock
@@ -16,8 +17,17 @@ from batchembed.pacing.step import FIRST_WAIT, LONGEST_WAIT, admit, begin, bound
 class Pacer:
     """Lets requests start when they may. One per run; use on one event loop."""
 
-    def __init__(self, rates: Rates, clock: Clock, *, rng: random.Random) -> None:
+    def __init__(
+        self,
+        rates: Rates,
+        clock: Clock,
+        *,
+        rng: random.Random,
+        heard: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """`heard` is told how many seconds each attempt took that had an outcome."""
         self.rates = rates
+        self._heard = heard
         self.state = begin(rates, clock.monotonic())
         self.waits: dict[str, float] = {}
         self._tally = Tally(clock.monotonic())
@@ -53,6 +63,8 @@ class Pacer:
         now, draw = self._clock.monotonic(), self._rng.random()
         self.state = learn(self.state, self.rates, permit, outcome, now=now, draw=draw)
         self._tally.note(permit, outcome, now)
+        if outcome is not None:
+            self._heard(now - permit.at)
         self._ended.set()
 
     async def rest(self, outcome: Outcome, tries: int) -> None:

@@ -138,7 +138,9 @@ ROWS = {
     "57 503 for ever": Row(since(2, faults.status(503)), 75, ("503", "run the same command"), 30),
     **{f"58 {code}": Row(once(faults.status(code)), requests=7) for code in (408, 409, 425)},
     "60 a web page": Row(once(faults.html()), requests=7, twice=1),
-    "60 a web page for ever": Row(since(2, faults.html()), 75, ("no JSON",), 30, twice=30),
+    "60 a web page for ever": Row(
+        since(2, faults.html()), 75, ("no JSON",), 30, twice=30, harmless=30
+    ),
     "60 nothing": Row(once(faults.empty()), requests=7, twice=1),
     "60 204": Row(once(faults.status(204)), requests=7),
     "60 an error that says 200": Row(

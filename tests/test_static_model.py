@@ -151,7 +151,7 @@ def test_vectors_of_any_text_are_the_sums_of_rows(text):
     made, tokens = vector(text)
     wanted, known = slow_vector(text)
     assert tokens == known
-    np.testing.assert_allclose(made, wanted, atol=1e-4)
+    np.testing.assert_allclose(made, wanted, atol=2e-4)  # float32 against float64
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30))
@@ -315,7 +315,7 @@ def test_controls_weigh_tokens_by_the_characters_covered(text, spans):
     made, tokens = vector(text, spans)
     wanted, known = slow_vector(text, spans)
     assert tokens == known
-    np.testing.assert_allclose(made, wanted, atol=1e-4)
+    np.testing.assert_allclose(made, wanted, atol=2e-4)  # float32 against float64
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from batchembed.history import History
 LINE_SECONDS = 30.0
 BAR_SECONDS = 0.5
 PROGRESS_SECONDS = 1.0
-TICK_SECONDS = 0.1  # a look at all that may be due costs a twentieth of a request of one text
+TICK_SECONDS = 0.1  # a look at all that may be due costs a few percent of a request of one text
 Mode = Literal["auto", "bar", "lines", "quiet"]
 
 

@@ -166,7 +166,7 @@ def compare_as_asked(run: Run, draft: Manifest, folder: Path) -> Manifest:
     wanted = run.job.similarity
     if wanted is None:
         return draft
-    from batchembed.similarity import SimilaritySettings, compare
+    from batchembed.similarity import SimilaritySettings, compare, unless_damaged
 
     run.monitor.phase("comparing", None, "scores")
     column = wanted.column
@@ -176,18 +176,22 @@ def compare_as_asked(run: Run, draft: Manifest, folder: Path) -> Manifest:
         wanted.top_k, wanted.min_score, wanted.dense, wanted.metric, wanted.dtype, wanted.force
     )
     name = f"{SIMILARITY}/{settings.kind}.arrow"
-    with run.store.create(f"{NEXT}/{name}") as writer:
-        compared = compare(
-            left,
-            right,
-            settings,
-            write=writer,
-            progress=run.monitor.reach,
-            keep=run.store.path(COMPARING),
-            known=run.store.path(name),
-        )
-        writer.commit()
-    note = FileNote(name, compared.left_rows, writer.size, writer.sha256)
+
+    def made(known: Path | None) -> FileNote:
+        with run.store.create(f"{NEXT}/{name}") as writer:
+            compared = compare(
+                left,
+                right,
+                settings,
+                write=writer,
+                progress=run.monitor.reach,
+                keep=run.store.path(COMPARING),
+                known=known,
+            )
+            writer.commit()
+        return FileNote(name, compared.left_rows, writer.size, writer.sha256)
+
+    note = unless_damaged(made, run.store.path(name))
     return replace(draft, similarity=(note,), compared=_wanted(run.job))
 
 
@@ -202,6 +206,7 @@ def only_compare(run: Run, manifest: Manifest) -> Summary:
         manifest = compare_as_asked(
             run, replace(manifest, similarity=(), compared=None), run.store.root
         )
+        run.still_ours()
         publish.finish(run.store, manifest, keep_segments=True)
     return complete(run, manifest)
 

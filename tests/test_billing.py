@@ -127,10 +127,10 @@ def test_the_bound_holds_through_kill_9(place, number):
 
 def test_a_ledger_without_a_word_of_what_flies_is_seen(place):
     """The control: when it is not written down, a killed run's bill is not counted."""
-    with running(delay=0.05) as server:
+    with running(delay=0.3) as server:
         job = place(GIVEN, server=server, **SMALL, **PRICE, limits__max_cost=0.09)
         command = job.start(twists=[["silent_risk"]])
-        until(lambda: len(server.bill.answers) >= 6)
+        until(lambda: len(server.bill.answers) >= 6 and server.bill.now_open)
         command.kill()
         until(lambda: not server.bill.now_open)
         assert sum(counted(job.out)) < server.bill.tokens

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import math
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from fakes import faults, running
 from fakes.faults import Reply
-from fakes.runs import manifest, texts
+from fakes.runs import manifest, texts, until
 from fakes.scripted import Scripted, Texts, loop_of
 from fakes.time import Clock, now, run
 from fakes.vectors import vector, vectors
@@ -195,3 +197,13 @@ def test_without_the_comparison_a_changed_model_goes_unseen(place, monkeypatch):
     with running(script=answers) as server:
         job = place(GIVEN, server=server, **HOW)
         job.run(twists=[["blind_canaries"]])
+
+
+def test_sigterm_while_canaries_are_asked_ends_the_run(place):
+    """They are let go of as requests of the corpus are: nobody waits for a silent server."""
+    with running(script=lambda _: faults.Fault(delay=math.inf)) as server:
+        job = place(GIVEN, server=server, **HOW, access__timeout="5h")
+        command = job.start(twists=[["time_flies", 20]])
+        until(lambda: server.bill.requests)
+        command.send(signal.SIGTERM)
+        assert command.wait(20).code == 143

@@ -141,6 +141,9 @@ def test_a_date_without_a_clock_of_the_server_counts_from_ours():
     """Some proxies send no Date: then the clock that was passed in is the best there is."""
 
     class Clock:
+        def monotonic(self):
+            return 0.0
+
         def now(self):
             return dt.datetime(2026, 11, 4, 10, 0, 0, tzinfo=dt.UTC)
 

@@ -6,6 +6,8 @@ import random
 import numpy as np
 import pytest
 from fakes.time import Clock, now, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from batchembed.exchange import (
     Fatal,
@@ -560,3 +562,51 @@ def test_the_state_is_never_changed_in_place():
     learn(state, Rates(1, 1), permit(5), Unavailable("down"), now=9.0, draw=0.1)
     learn(state, Rates(1, 1), permit(5), Response(VECTORS, 9), now=9.0, draw=0.1)
     assert state == kept
+
+
+def test_a_probe_that_was_answered_has_ended_whatever_came_meanwhile():
+    """A 429 of an older request, after the probe left, does not keep the gate shut for ever."""
+    state = begin(FREE, 100.0)._replace(most_open=4.0)
+    state, first = admit(state, 1, 1, 100.0)
+    state, older = admit(state, 1, 1, 100.0)
+    state = learn(state, FREE, first, Unavailable("503", 3.0), now=101.0, draw=0.5)
+    state, probe = admit(state, 1, 1, 105.0)
+    assert probe.probe
+    state = learn(state, FREE, older, Throttled("429", None), now=106.0, draw=0.5)
+    state = learn(state, FREE, probe, ANSWER, now=107.0, draw=0.5)
+    assert ready(state, 107.0) < INF
+
+
+OUTCOMES = (
+    ANSWER,
+    Throttled("429", None),
+    Throttled("429", 3.0),
+    Unavailable("503", None),
+    Unavailable("503", 3.0),
+    Unavailable("an idle connection", 0.0),
+    None,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    ends=st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from(OUTCOMES), st.floats(0.0, 2.0)), max_size=40
+    )
+)
+def test_something_may_always_start_once_nothing_is_open(ends):
+    """Whatever ended in whatever order, a run never waits for a probe that has ended."""
+    rates = Rates(600, concurrency=4)
+    state, open_, when = begin(rates, 100.0), [], 100.0
+    for place, outcome, passes in ends:
+        when += passes
+        while len(open_) < 4 and ready(state, when) <= when:
+            state, given = admit(state, 1, 1, when)
+            open_.append(given)
+        if open_:
+            given = open_.pop(place % len(open_))
+            state = learn(state, rates, given, outcome, now=when, draw=0.5)
+    for given in open_:
+        state = learn(state, rates, given, None, now=when, draw=0.5)
+    assert state.open == 0
+    assert ready(state, when) < INF

@@ -377,6 +377,7 @@ def test_metadata_names_what_was_compared():
     told = json.loads(table.schema.metadata[b"batchembed"])
     assert told.pop("batchembed")
     assert len(told.pop("vectors")["left"]) == 64
+    assert len(told.pop("ids")["left"]) == 64
     assert told == {
         "kind": "min_score",
         "metric": "dot",

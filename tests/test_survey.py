@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchembed.controls import Pattern
-from batchembed.corpus import CorpusSettings, Rows, scan
+from batchembed.corpus import Corpus, CorpusSettings, Rows, scan
 from batchembed.errors import CorpusError
 from batchembed.exchange import ROLES, Control, Limits
 from batchembed.ledger.join import Missing
@@ -312,3 +313,24 @@ def test_a_real_corpus_goes_through_both_passes(tmp_path):
     assert whole(survey) == [keys[0], bytes(16), keys[1]]
     found = fed(corpus, survey, [True, False, True])
     assert sorted(key for key, *_ in told(found)) == sorted(keys)
+
+
+def test_a_small_corpus_in_files_is_read_once(tmp_path, monkeypatch):
+    """Its texts stay in memory until they are sent, whatever else its rows could tell."""
+    path = tmp_path / "corpus.parquet"
+    pq.write_table(pa.table({"text": [f"t{n}" for n in range(9)]}), path)
+    rows = scan(CorpusSettings((str(path),), text="text"))
+    survey = taken_of(rows, tmp_path)
+    monkeypatch.setattr(Corpus, "texts", lambda _: pytest.fail("read again"))
+    packer = Packer(Limits(texts_per_request=4))
+    feed = CorpusFeed(rows, survey, missing(*[True] * 9), PLAIN, packer)
+    found = told([asked for some in feed.upcoming() for asked in some])
+    assert [text for _, text, *_ in found] == [f"t{n}" for n in range(9)]
+    assert all(key == KEYER.key(text, role) for key, text, role, _ in found)
+
+
+def taken_of(rows, folder):
+    """A survey of a real corpus."""
+    survey = Survey(folder)
+    survey.take(rows, KEYER, PLAIN, lambda _: None)
+    return survey

@@ -18,7 +18,14 @@ from batchembed.job import Job, load
 from batchembed.monitor import Monitor
 from batchembed.parts import Manifest, RunVectors, read_manifest
 from batchembed.prompts import Image, Prompt, Text
-from batchembed.similarity import Compared, SimilaritySettings, compare, estimate, nearest
+from batchembed.similarity import (
+    Compared,
+    SimilaritySettings,
+    compare,
+    estimate,
+    nearest,
+    unless_damaged,
+)
 from batchembed.similarity import rethreshold as stored_above
 from batchembed.spec import unsendable
 from batchembed.store import Store, Writer
@@ -57,11 +64,16 @@ def similarity(
         monitor.say(f"comparing takes about {_duration(expected.seconds)}, unless much is known")
     monitor.phase("comparing", None, "scores")
     keep = out.with_name(f"{out.name}.unfinished")
-    with _writer(out) as writer:
-        compared = compare(
-            mine, theirs, settings, write=writer, progress=monitor.reach, keep=keep, known=out
-        )
-        writer.commit()
+
+    def made(known: Path | None) -> Compared:
+        with _writer(out) as writer:
+            compared = compare(
+                mine, theirs, settings, write=writer, progress=monitor.reach, keep=keep, known=known
+            )
+            writer.commit()
+        return compared
+
+    compared = unless_damaged(made, out)
     Store(keep.parent).delete(keep.name)
     monitor.close("compared", 0)
     return compared

@@ -2,7 +2,7 @@
 
 from batchembed.similarity.blocks import Grid
 from batchembed.similarity.closest import closest, duplicates, nearest_to
-from batchembed.similarity.comparison import compare
+from batchembed.similarity.comparison import compare, unless_damaged
 from batchembed.similarity.estimating import Estimate, estimate
 from batchembed.similarity.groups import Group
 from batchembed.similarity.neighbors import nearest
@@ -26,4 +26,5 @@ __all__ = [
     "nearest_to",
     "rethreshold",
     "stored_neighbors",
+    "unless_damaged",
 ]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from batchembed.similarity.choosing import alone, fastest
 from batchembed.similarity.dense import DenseScores
 from batchembed.similarity.device import DEVICE_TILE, OnDevice
 from batchembed.similarity.groups import connected, groups_batches, groups_schema
-from batchembed.similarity.grown import Earlier, Place
+from batchembed.similarity.grown import Earlier, EarlierError, Place
 from batchembed.similarity.kept import Kept
 from batchembed.similarity.neighbors import join
 from batchembed.similarity.pairs import KnownPairs, Pairs, PairSearch
@@ -34,6 +34,7 @@ from batchembed.similarity.settings import (
 )
 from batchembed.similarity.vectors import Surveyed, Vectors, survey
 
+Made = TypeVar("Made")
 Batches = tuple[pa.Schema, Iterator[pa.RecordBatch]]
 
 DEFAULT_GRID = Grid()
@@ -60,13 +61,14 @@ def compare(
     answers the same question about rows that are the first ones now, only the others are
     compared. Equal vectors and settings give equal bytes, whatever the
     grid and the number of threads. Raises JobError for what makes no sense and DamagedError
-    for a vector that is NaN or infinite, before anything is written.
+    for a vector that is NaN or infinite, before anything is written; EarlierError for a `known`
+    that is damaged, also later (see `unless_damaged`).
     """
     started = time.monotonic()
     settings.check()
     check_sides(left, right, settings)
     asked = described(left, right, settings)
-    earlier = None if settings.dense else Earlier.found(known, asked)
+    earlier = None if settings.dense or settings.groups else Earlier.found(known, asked)
     mine = left, survey(left, earlier.at("left") if earlier else 0)
     theirs = (
         None if right is None else (right, survey(right, earlier.at("right") if earlier else 0))
@@ -80,7 +82,7 @@ def compare(
         grid = replace(grid, product=device, tile=DEVICE_TILE, stripe=DEVICE_TILE)
         work = replace(work, grid=grid)
     product = grid.product or work.product()
-    about = output.metadata(asked, mine[1], None if theirs is None else theirs[1])
+    about = output.metadata(asked, mine, theirs)
     kept = None if keep is None or settings.dense else work.kept(keep, about, product)
     work = replace(work, grid=replace(grid, product=product), keep=kept)
     try:
@@ -92,6 +94,14 @@ def compare(
         if kept is not None:
             kept.close()
     return work.compared(written.scores, time.monotonic() - started)
+
+
+def unless_damaged(make: Callable[[Path | None], Made], known: Path) -> Made:
+    """Return what `make` makes with an earlier file, or with none where that one is damaged."""
+    try:
+        return make(known)
+    except EarlierError:
+        return make(None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from batchembed.similarity.neighbors import Joined
 from batchembed.similarity.products import Floats, Positions
 from batchembed.similarity.settings import METADATA_KEY
-from batchembed.similarity.vectors import Survey, Surveyed, Vectors
+from batchembed.similarity.vectors import Surveyed, Vectors, ids_digest
 
 PAIRS_IN_BATCH = 1 << 16
 _NEIGHBORS_IN_BATCH = 1 << 19
@@ -23,13 +23,14 @@ _ID_BYTES = 1 << 28
 Pairs = tuple[Positions, Positions, Floats]
 
 
-def metadata(told: dict[str, Any], left: Survey, right: Survey | None) -> dict[bytes, bytes]:
+def metadata(told: dict[str, Any], left: Surveyed, right: Surveyed | None) -> dict[bytes, bytes]:
     """Return schema metadata: one key whose value is JSON, equal for equal comparisons."""
     sides = {"left": left} if right is None else {"left": left, "right": right}
     told = told | {
-        "vectors": {name: side.digest for name, side in sides.items()},
-        "rows": {name: side.kept.size + side.null + side.zero for name, side in sides.items()},
-        "left_out": {name: {"null": s.null, "zero": s.zero} for name, s in sides.items()},
+        "vectors": {name: found.digest for name, (_, found) in sides.items()},
+        "ids": {name: ids_digest(side.ids, side.rows) for name, (side, _) in sides.items()},
+        "rows": {name: side.rows for name, (side, _) in sides.items()},
+        "left_out": {name: {"null": s.null, "zero": s.zero} for name, (_, s) in sides.items()},
     }
     return {METADATA_KEY: json.dumps(told, sort_keys=True, ensure_ascii=False).encode()}
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from batchembed.errors import DamagedError
 
 READ_ROWS = 1024
+_IDS_AT_ONCE = 1 << 16
 
 
 class Vectors(Protocol):
@@ -96,6 +97,18 @@ def survey(vectors: Vectors, at: int = 0) -> Survey:
     zero = vectors.rows - null - rows.size
     told = digests.told(), digests.at_start
     return Survey(rows, np.concatenate(squares), null, zero, *told)
+
+
+def ids_digest(ids: pa.Array, rows: int) -> str:
+    """Return a SHA-256 of the type and the values of the first `rows` ids."""
+    digest = hashlib.sha256()
+    for start in range(0, max(1, rows), _IDS_AT_ONCE):
+        part = ids.slice(start, min(_IDS_AT_ONCE, rows - start))
+        if pa.types.is_dictionary(part.type):
+            part = part.dictionary_decode()
+        digest.update(str(part.type).encode())
+        digest.update(pa.record_batch([part], ["id"]).serialize())
+    return digest.hexdigest()
 
 
 class _Digests:

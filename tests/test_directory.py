@@ -20,6 +20,8 @@ from batchembed.directory import (
     open_ledger,
 )
 from batchembed.errors import DamagedError, JobError, SpecChangedError, UsageError
+from batchembed.exchange import Reject
+from batchembed.ledger import Ledger
 from batchembed.parts import FORMAT, MANIFEST, FileNote, Manifest
 from batchembed.seal import sealed_toml
 from batchembed.spec import Spec
@@ -178,7 +180,9 @@ def test_vectors_of_another_spec_are_never_mixed_in(store, setting, complete):
         store.put(MANIFEST, manifest().to_json())
     else:
         claimed(store)
-        store.put("checkpoint/000001.segment", b"paid for")
+        ledger = Ledger(store)
+        ledger.reject([Reject(b"k" * 16, "refused")])
+        ledger.close()
         if setting == "output.dtype":
             claimed(store, OTHERS[setting])  # the checkpoint holds float32 for either
             return

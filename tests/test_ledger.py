@@ -23,6 +23,7 @@ from batchembed.ledger import (
     Source,
     checkpoint,
     forget,
+    holds_anything,
     join,
     places,
 )
@@ -584,6 +585,14 @@ def test_a_bill_is_kept_with_its_prices(store, ledger):
     again.add({"requests": 1, "texts": 1, "tokens": 1, "unsure": 2, "rates": {"1 EUR": 1}}, ["m"])
     assert again.rates == {"": 11, "0.02 USD": 41, "1 EUR": 1}
     assert (again.requests, again.unsure, again.model_versions) == (5, 502, {"m", "n"})
+
+
+def test_a_bill_alone_holds_no_directory_to_a_model(store, ledger):
+    """A model that answered nothing usable was paid for; the job may be mended all the same."""
+    ledger.charge(40)
+    assert not holds_anything(store)
+    keep(ledger, [key(1)])
+    assert holds_anything(store)
 
 
 def test_what_flew_when_a_process_died_may_have_been_billed(store, ledger):

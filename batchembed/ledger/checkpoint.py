@@ -255,8 +255,9 @@ class Ledger:
 
 
 def holds_anything(store: Store) -> bool:
-    """Return whether a run directory has any segment."""
-    return bool(_segments(store))
+    """Return whether any text has a vector or a reject; a bill alone binds to no spec."""
+    frames = (frame for name in _segments(store) for frame in read_frames(store.path(name)))
+    return any(len(frame.keys) for frame in frames)
 
 
 def forget(store: Store) -> None:

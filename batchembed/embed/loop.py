@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from batchembed.embed.caps import Caps
 from batchembed.embed.endings import disk_error, nothing_passes, out_of_patience, too_many_rejects
@@ -108,6 +109,19 @@ class Loop:
         """Let go of what is in flight: its answers, if any come, are paid for and lost."""
         for worker in self.workers:
             worker.cancel()
+
+    async def beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await work beside that of a feed; `abandon` lets go of it too."""
+        worker = asyncio.create_task(work)
+        self.workers.append(worker)
+        try:
+            await worker
+        except asyncio.CancelledError:
+            if self.ending is None:
+                raise
+        finally:
+            worker.cancel()
+            self.workers.remove(worker)
 
     async def settle(self, request: Request, feed: Feed) -> None:
         """Bring every text of a request to a vector or a reject, or leave it for the next run."""
@@ -252,6 +266,7 @@ class Loop:
             elif isinstance(failed, NOT_TAKEN) and isinstance(outcome, NOT_TAKEN):
                 self.stop(nothing_passes(outcome))
             else:
+                self.unheard = answers
                 self.mind_patience()
 
     def _facts(self) -> Facts:

@@ -227,11 +227,11 @@ async def _watched(
         yield
         return
     watch = Watch(loop, watching, texts_per_request=texts_per_request)
-    await watch.begin()
+    await loop.beside(watch.begin())
     task = asyncio.create_task(watch.go_on())
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    await watch.end()
+    await loop.beside(watch.end())

@@ -136,6 +136,7 @@ def _answered(state: State, rates: Rates, permit: Permit, tokens: int | None, no
         token_due=token_due,
         billed=billed,
         open=state.open - 1,
+        probing=state.probing and not permit.probe,  # also where an older 429 came meanwhile
         most_open=min(most, rates.concurrency or INF),
         knee=knee,
         lowest=lowest,

@@ -71,15 +71,15 @@ def said(body: bytes) -> Said:
 def wait(headers: Mapping[str, str], told: Said | None = None) -> float | None:
     """Return the seconds to wait that the server named, or None; what makes no sense is ignored.
 
-    Headers go before what the body says (`told`). A date counts from the answer's own `Date`:
-    both are of the server's clock.
+    A wait of 0 names none: servers that are down say so too. Headers go before what the body says
+    (`told`). A date counts from the answer's own `Date`: both are of the server's clock.
     """
     precise = headers.get("retry-after-ms", "").strip()
     if _SECONDS.fullmatch(precise):
-        return float(precise) / 1000
+        return float(precise) / 1000 or None
     plain = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(plain):
-        return float(plain)
+        return float(plain) or None
     try:
         until = parsedate_to_datetime(plain)
         since = parsedate_to_datetime(headers.get("date", ""))
@@ -87,8 +87,8 @@ def wait(headers: Mapping[str, str], told: Said | None = None) -> float | None:
     except (TypeError, ValueError, OverflowError):
         seconds = -1.0
     if seconds >= 0:
-        return seconds
-    return told.delay if told is not None else None
+        return seconds or None
+    return (told.delay or None) if told is not None else None
 
 
 def _prose(value: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -67,7 +68,7 @@ class Survey:
                 keys_file.write(keys.tobytes())
                 reasons_file.write(reasons.tobytes())
                 self._count(rows, reasons)
-                self._keep(rows)
+                self._keep(rows, reading)
                 heard(len(rows.texts))
 
     @property
@@ -118,16 +119,16 @@ class Survey:
             )
         return keys
 
-    def _keep(self, rows: Rows) -> None:
+    def _keep(self, rows: Rows, reading: Reading) -> None:
         """Keep rows in memory while there is room for all, and they are nothing but texts."""
         if self._kept is None:
             return
         self._room -= sum(map(sys.getsizeof, rows.texts))
-        more = (rows.controls, rows.spans, rows.prompts)
-        if self._room < 0 or any(part is not None for part in more):
+        more = rows.controls is not None or rows.prompts is not None
+        if self._room < 0 or more or any(pattern.column for pattern in reading.patterns):
             self._kept = None
-        else:
-            self._kept.append(rows)
+        else:  # its spans hold all columns of the rows
+            self._kept.append(replace(rows, spans=None))
 
     def _count(self, rows: Rows, reasons: NDArray[np.uint8]) -> None:
         self.total += len(rows.texts)

@@ -37,6 +37,7 @@ from batchembed.providers.redaction import Redactor
 from batchembed.version import VERSION
 
 CONNECT_SECONDS = 30.0
+IDLE_SECONDS = 2.0  # a server that took longer than this had the request, and may bill it
 INQUIRY_SECONDS = 10.0
 UNKNOWN_DIMENSIONS = 8192
 BYTES_PER_NUMBER = 24
@@ -100,7 +101,7 @@ class HttpProvider:
             call = self._dialect.build(request)
         except (ValueError, TypeError) as error:
             return self._redactor.outcome(Refused(f"cannot be sent: {error}"))
-        key, line = self._key, _Line()
+        key, line, began = self._key, _Line(), self._clock.monotonic()
         _LINE.set(line)
         try:
             allowed = self._allowed(request)
@@ -112,7 +113,8 @@ class HttpProvider:
                 outcome = Unavailable("401, and the key is another by now", wait=0.0)
         except Exception as error:  # noqa: BLE001 — one attempt never raises: see Provider
             outcome = failure(error)
-            if not line.opened and isinstance(error, aiohttp.ServerDisconnectedError):
+            closed = not line.opened and isinstance(error, aiohttp.ServerDisconnectedError)
+            if closed and self._clock.monotonic() - began < IDLE_SECONDS:
                 outcome = Unavailable("the server closed an idle connection", wait=0.0)
         return self._redactor.outcome(outcome)
 

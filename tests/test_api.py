@@ -206,3 +206,12 @@ def test_the_columns_of_a_hit_are_those_of_the_corpus(done):
     """But the vector and the key."""
     hit = api.search(done.out, GIVEN[0], 1, environ={"OPENAI_API_KEY": "a-key"})[0]
     assert set(hit.columns) == set(done.table.column_names)
+
+
+@pytest.mark.parametrize("name", ["near.csv", "near.PARQUET", "near.xlsx"])
+def test_scores_are_not_written_under_the_name_of_another_form(done, tmp_path, name):
+    """A spreadsheet that opens an Arrow file shows rubbish: the error says what makes one."""
+    with pytest.raises(UsageError, match="would hold Arrow") as told:
+        api.similarity(done.out, None, tmp_path / name, SimilaritySettings(top_k=1))
+    assert "batchembed neighbors" in told.value.hint
+    assert not (tmp_path / name).exists()

@@ -31,6 +31,7 @@ from batchembed.spec import unsendable
 from batchembed.store import Store, Writer
 
 GLANCE_ROWS = 100_000
+OTHER_FORMS = frozenset({".csv", ".tsv", ".parquet", ".json", ".jsonl", ".xlsx"})
 _WORTH_TELLING = 5.0
 _MINUTE = 60
 MATCHING: dict[str, Role] = {"symmetric": "symmetric", "query": "document"}
@@ -96,6 +97,11 @@ def _writer(out: Path) -> Writer:
     hint = "give the file to write as `--out`, in a folder where you may write"
     if out.is_dir():
         raise UsageError(f"`{out}` is a folder", hint=hint)
+    if out.suffix.lower() in OTHER_FORMS:
+        raise UsageError(
+            f"`{out}` would hold Arrow, whatever its name says",
+            hint="name it .arrow; `batchembed neighbors` makes .csv and .parquet of it",
+        )
     try:
         return Store(out.absolute().parent).create(out.name, hashed=False)
     except OSError as error:

@@ -75,7 +75,8 @@ def first_job(told: FirstJob, path: Path) -> str:
 
 
 def _line(name: str, told: str, comment: str) -> str:
-    return f"{name} = {told}".ljust(_COLUMN) + f"# {comment}" if comment else f"{name} = {told}"
+    setting = f"{name} = {told}"
+    return f"{setting:<{_COLUMN - 2}}  # {comment}" if comment else setting
 
 
 def _comment(words: str) -> list[str]:

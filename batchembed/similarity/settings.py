@@ -49,9 +49,9 @@ class SimilaritySettings:
         """Raise JobError at the first setting that is missing or impossible."""
         if (self.top_k is not None) + (self.min_score is not None) + bool(self.dense) != 1:
             raise JobError(
-                f"exactly one form of scores is needed, not top_k = `{self.top_k}`, "
-                f"min_score = `{self.min_score}`, dense = `{self.dense}`",
-                hint="give one of top_k, min_score and dense",
+                "exactly one form of scores is needed: the nearest of each row (--top-k, `top_k`), "
+                "pairs over a score (--min-score, `min_score`), or every score (--dense, `dense`)",
+                hint="such as --top-k 10",
             )
         if self.metric not in METRICS:
             raise JobError(f"the metric `{self.metric}` is unknown", hint="use cosine or dot")

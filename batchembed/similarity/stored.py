@@ -100,7 +100,7 @@ def stored_neighbors(
         raise UsageError(
             f"`{path}` is of {rows[0]:,} and {rows[1]:,} rows, the runs have {len(left):,} and "
             f"{len(right):,}",
-            hint="give the runs that were compared, or compare them again",
+            hint="give the runs that were compared: --of RUN, and --to RUN where there were two",
         )
     if not told_apart(right, len(right)):
         raise UsageError(

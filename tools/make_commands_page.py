@@ -38,8 +38,9 @@ _BATCHEMBED_COMPLETE=fish_source batchembed | source    # ~/.config/fish/complet
 def page() -> str:
     """Return the words of docs/commands.md."""
     told = [HEAD]
+    whole = click.Context(main, info_name="batchembed", **main.context_settings)
     for name, command in sorted(main.commands.items()):
-        context = click.Context(command, info_name=f"batchembed {name}", max_content_width=100)
+        context = click.Context(command, whole, info_name=name)
         context.terminal_width = 100
         words = command.get_help(context)
         words = re.sub(r"[ \t]+$", "", words, flags=re.MULTILINE)

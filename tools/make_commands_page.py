@@ -2,12 +2,13 @@
 
     .venv/bin/python tools/make_commands_page.py
 
-tests/test_docs.py compares the page with what this makes.
+tests/test_docs.py compares the page with what this makes, with --check.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import click
@@ -49,4 +50,6 @@ def page() -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--check"]:
+        sys.exit(PAGE.read_text("utf-8") != page())
     PAGE.write_text(page(), "utf-8")

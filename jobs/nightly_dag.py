@@ -82,6 +82,6 @@ with DAG(
         """Write the page to look at in the morning: runs/nightly/report.html."""
         from batchembed import report
 
-        return str(report(HOME / RUN).page)
+        return report(HOME / RUN).files[0]
 
     new_rows() >> embed >> near_duplicates() >> page()

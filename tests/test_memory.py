@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 SMALL, LARGE = 300_000, 2_000_000
 MOST = 1.10
 LEAK = """
-import batchembed.survey as survey
+from batchembed.survey import survey
 real, kept = survey.keyed, []
 def keyed(rows, *rest):
     kept.extend(text + " " * 400 for text in rows.texts)

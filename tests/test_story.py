@@ -167,7 +167,7 @@ def test_a_text_that_always_breaks_the_server_is_a_reject(place):
     script = lambda seen: faults.status(500) if bad in seen.texts else None
     with running(script=script) as server:
         job = place(GIVEN, server=server, **HOW, limits__patience="1h")
-        job.run(code=3, twists=[["time_flies", 20]])  # the waits between its tries are minutes
+        job.run(code=3, twists=[["time_flies", 100]])  # the waits between its tries are minutes
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

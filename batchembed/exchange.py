@@ -288,10 +288,3 @@ class Reject:
     message: str = ""
     status: int = 0
     request_id: str = ""
-
-
-def same_length(request: Request, found: Sequence[object]) -> Malformed | None:
-    """Return Malformed unless `found` has one entry per text of `request`."""
-    if len(found) == len(request):
-        return None
-    return Malformed(f"asked for {len(request)} vectors, got {len(found)}")

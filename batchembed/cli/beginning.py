@@ -1,4 +1,4 @@
-"""The command that begins: a first job file, asked for in four questions."""
+"""The command that begins: a first job file, asked for where no option says."""
 
 from __future__ import annotations
 

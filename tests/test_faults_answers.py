@@ -68,11 +68,11 @@ def body_of(texts, told):
     """The body of an answer, spoiled, and with one byte of it changed now and then."""
     spoiled, encoding, flip = told
     reply = Reply([vector(text) for text in texts], list(range(len(texts))), "fake-1", 1)
-    # A vector of another text is seen by its twin; one whose twin is spoiled as well, by nobody.
-    others, twin = [
-        [s for s in spoiled if (s[0] == "twin") is is_twin] for is_twin in (False, True)
-    ]
-    for how, at, to in (*others, *twin[:1]):
+    # A vector of another text is seen by its twin, a wrong index by the right one it meets or by
+    # the one that is missing; when that one is spoiled to match, nobody can see it.
+    alone = {kind: [s for s in spoiled if s[0] == kind][:1] for kind in ("index", "twin")}
+    others = [s for s in spoiled if s[0] not in alone]
+    for how, at, to in (*others, *alone["index"], *alone["twin"]):
         if reply.vectors:
             reply = spoil(reply, how, at, to)
     raw = bytearray(wire.write(replace(ASKED, texts=texts), reply, encoding))

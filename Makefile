@@ -60,6 +60,13 @@ vendors: $(STAMP)
 	@test -x .venv-vendors/bin/python || $(BIN)/python -m venv .venv-vendors
 	@$(UV) pip install --quiet --python .venv-vendors/bin/python --group vendors
 
+# make infinity  install Infinity and a small model, which test-slow runs a job through, in a venv of their own
+.PHONY: infinity
+infinity: $(STAMP)
+	@test -x .venv-infinity/bin/python || $(BIN)/python -m venv .venv-infinity
+	@.venv-infinity/bin/python -m pip install --quiet torch==2.13.0
+	@$(UV) pip install --quiet --python .venv-infinity/bin/python --group infinity
+
 # make lint  ruff and mypy
 lint: $(STAMP)
 	@$(BIN)/ruff check .

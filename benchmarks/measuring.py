@@ -84,6 +84,7 @@ def child(
     if settled:
         os.sync()
     told = {**os.environ, **(environ or {}), "PYTHONPATH": str(ROOT)}
+    told.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is not compiled at each start
     began = time.perf_counter()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=told

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from batchembed import providers
 from batchembed.api.asking import Asked, embed_texts
-from batchembed.errors import ActionNeededError, BatchembedError, JobError, UsageError
+from batchembed.errors import ActionNeededError, JobError, UsageError
 from batchembed.exchange import Role
 from batchembed.job import Job, load
 from batchembed.monitor import Monitor
-from batchembed.parts import Manifest, RunVectors, read_manifest
+from batchembed.parts import Manifest, RunVectors
 from batchembed.prompts import Image, Prompt, Text
 from batchembed.similarity import (
     Compared,
@@ -30,7 +27,6 @@ from batchembed.similarity import rethreshold as stored_above
 from batchembed.spec import unsendable
 from batchembed.store import Store, Writer
 
-GLANCE_ROWS = 100_000
 OTHER_FORMS = frozenset({".csv", ".tsv", ".parquet", ".json", ".jsonl", ".xlsx"})
 _WORTH_TELLING = 5.0
 _MINUTE = 60
@@ -178,54 +174,3 @@ def check_same_space(left: Manifest, right: Manifest) -> None:
         f"the two runs have vectors of different specs: {told}",
         hint="embed both with the same [model]; only `representation` may differ",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """A row and the row nearest to it, each by a few words of its own."""
-
-    left: str
-    right: str
-    score: float
-
-
-def glance(path: Path | str, k: int = 3) -> list[Glance]:
-    """Return the first `k` rows of a run's own top-k file, each with the row nearest to it.
-
-    Returns [] for a run without such a file, for one of more than 100,000 rows, and where
-    something cannot be read any more: what is only looked at is no reason for a run to fail.
-    """
-    try:
-        return _glances(Path(path), k)
-    except (BatchembedError, OSError, ValueError, pa.ArrowException):
-        return []
-
-
-def _glances(root: Path, k: int) -> list[Glance]:
-    manifest = read_manifest(Store(root))
-    file = root / "similarity" / "top_k.arrow"
-    if manifest is None or not file.is_file() or manifest.counts["rows"] > GLANCE_ROWS:
-        return []
-    compared = manifest.compared or {}
-    against, column = compared.get("against"), compared.get("column")
-    left = RunVectors(root, column=column)
-    right = RunVectors(Path(against), column=column) if against else left
-    ids = right.ids
-    if pa.types.is_dictionary(ids.type):
-        ids = ids.dictionary_decode()  # a kernel for dictionaries is missing
-    found = []
-    with pa.memory_map(str(file)) as source:
-        neighbors = pa.ipc.open_file(source).read_all()["neighbors"]
-        for row in range(min(k, len(neighbors))):
-            near = neighbors[row].as_py()
-            if near:
-                other = pc.index(ids, near[0]["id"]).as_py()
-                found.append(Glance(label(left, row), label(right, other), near[0]["score"]))
-    return found
-
-
-def label(run: RunVectors, row: int) -> str:
-    """Return a few words that tell a row: its first text that is not its id."""
-    name = run.ids[row].as_py()
-    texts = [v for v in run.row(row).values() if isinstance(v, str) and v != name]
-    return texts[0] if texts else str(name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchembed.api.comparing import label
+from batchembed.api.glancing import label
 from batchembed.errors import UsageError
 from batchembed.parts import RunVectors
 from batchembed.similarity import Group, closest, duplicates, nearest_to

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import polars as pl
 
 EXAMPLES = 3
 SNIPPET = 60
@@ -77,6 +80,8 @@ class Oddities:
 
     def look(self, first: int, texts: list[str | None]) -> None:
         """Look at rows of which `first` is the number of the first."""
+        import polars as pl  # a run counts requests with this package, and has no use for it
+
         self._rows += len(texts)
         frame = pl.DataFrame({"text": _column(texts)})
         text = pl.col("text")
@@ -120,6 +125,8 @@ class Oddities:
         is_ascii: NDArray[np.bool_],
     ) -> None:
         """Tell the script of each text: of plain ASCII it is Latin, the others are counted."""
+        import polars as pl
+
         begin = pl.col("text").str.slice(0, LOOKED_AT)
         has_letters = frame.select(begin.str.contains("[A-Za-z]").fill_null(value=False))
         self._script("Latin").add(first, texts, is_ascii & has_letters["text"].to_numpy())
@@ -155,6 +162,8 @@ class Oddities:
 
 def _column(texts: list[str | None]) -> pl.Series:
     """Return texts as a column; what UTF-8 does not have becomes a question mark."""
+    import polars as pl
+
     try:
         return pl.Series(texts, dtype=pl.String)
     except UnicodeEncodeError:

@@ -70,7 +70,8 @@ class Request:
 class Limits:
     """What a provider accepts in one request, and how fast; None means no known limit.
 
-    `unlimited`: there is no limit to be found either, as it computes here.
+    `unlimited`: there is no limit to be found either, as it computes here. `careful`: nobody says
+    how many texts it takes, so `texts_per_request` is a number that a job may raise.
     """
 
     texts_per_request: int = 1
@@ -82,6 +83,7 @@ class Limits:
     texts_per_minute: float | None = None
     concurrency: int = 16
     unlimited: bool = False
+    careful: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from batchembed.described import Described
 from batchembed.exchange import Control, Keys, Role
 from batchembed.prompts import Image, ImageControl, Piece, Prompt, Text, Tokens, kinds, words
 
@@ -42,6 +43,7 @@ class Spec:
     prefixes: tuple[tuple[str, str], ...] = ()
     instructions: tuple[tuple[str, str], ...] = ()
     prompts: tuple[tuple[str, str], ...] = ()
+    http: Described | None = None
 
     @property
     def outputs(self) -> int:
@@ -51,6 +53,8 @@ class Spec:
     def told(self) -> dict[str, Any]:
         """Return the fields that are not at their default, as plain JSON values."""
         given = asdict(self)
+        if self.http is not None:
+            given["http"] = self.http.told()
         return {f.name: given[f.name] for f in fields(self) if given[f.name] != f.default}
 
     def fingerprint(self) -> str:

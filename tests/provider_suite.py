@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 import pytest
-from fakes.forms import form_of, read, right, speaking, written
+from fakes.forms import DESCRIBED, form_of, read, right, speaking, written
 from fakes.replay import Replay, Said
 from fakes.scripted import Scripted
 from vendors.errors import BY_PROVIDER, KINDS
@@ -66,7 +66,8 @@ def size_of(name):
 def spec_of(name, url, **told):
     provider = info(name)
     path = re.sub(r"^https?://[^/]+", "", provider.base_url or "")
-    return Spec(name, provider.model or "a-model", base_url=url + path, **told)
+    api = {"http": DESCRIBED} if name == "http" else {}
+    return Spec(name, provider.model or "a-model", base_url=url + path, **api, **told)
 
 
 def role_of(name):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchembed.job import from_dict, quantities, settings, writing
+from batchembed.job import described, from_dict, quantities, settings, writing
 from batchembed.job.mistakes import TABLES
 
 PAGE = (Path(__file__).parent.parent / "docs" / "job-file.md").read_text("utf-8")
@@ -15,6 +15,7 @@ CLASSES = {
     "corpus": settings.Corpus,
     "model": settings.Model,
     "model.controls": settings.Control,
+    "model.http": described.Http,
     "limits": settings.Limits,
     "output": settings.Output,
     "similarity": settings.Similarity,

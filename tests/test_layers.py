@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent / "batchembed"
 
 LEVELS = (
     (
-        "spec exchange handed prompts store monitor errors buckets clock controls cores version "
-        "history interrupts seal lock direct"
+        "spec exchange described handed prompts store monitor errors buckets clock controls cores "
+        "version history interrupts seal lock direct"
     ),
     "corpus packing pacing ledger segments parts providers prices",
     "embed publish plan verify similarity search report job survey directory",

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from fakes.forms import DESCRIBED
 
 from batchembed.errors import ActionNeededError, JobError
 from batchembed.providers import Access, check, defaults, info, known, limits, open_provider
@@ -192,7 +193,12 @@ def test_limits_of_every_provider_are_known_without_opening_it():
     """A plan needs them before any key."""
     for provider in known():
         address = "https://host.example" if provider.dialect else None
-        spec = Spec(provider.name, provider.model or "m", base_url=provider.base_url or address)
+        spec = Spec(
+            provider.name,
+            provider.model or "m",
+            base_url=provider.base_url or address,
+            http=DESCRIBED if provider.name == "http" else None,
+        )
         assert limits(spec).texts_per_request >= 32
 
 

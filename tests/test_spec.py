@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchembed import spec as module
+from batchembed.described import Described
 from batchembed.exchange import ROLES, Control
 from batchembed.spec import Keyer, Spec, unsendable
 
@@ -151,8 +152,9 @@ OTHER = {
     "prefixes": (("query", "q: "),),
     "instructions": (("query", "find it"),),
     "prompts": (("query", "query"),),
+    "http": Described(body='{"lines":"{texts}"}', vectors="[*]"),
 }
-LATER = {"instructions", "prompts"}  # fields that came after the first runs of this format
+LATER = {"instructions", "prompts", "http"}  # fields that came after the first runs of this format
 
 
 def test_another_value_is_known_for_every_field():

@@ -32,7 +32,8 @@ DIFFERENT = {
 }
 # No client of the vendor's own is on the package index, or the vendor has none.
 READ_ONLY = {"jina"}
-ELSEWHERE = {"local", "aleph-alpha"}  # on this machine; in test_providers_clients
+# On this machine; in test_providers_clients; in test_described.
+ELSEWHERE = {"local", "aleph-alpha", "http"}
 
 
 def ids(recorded):

@@ -59,7 +59,9 @@ def limits(job: Job, spec: Spec) -> Limits:
 
 def _within(job: Job, own: Limits) -> Limits:
     asked = job.limits
-    texts = min(own.texts_per_request, asked.texts_per_request or own.texts_per_request)
+    texts = asked.texts_per_request or own.texts_per_request
+    if not own.careful:
+        texts = min(own.texts_per_request, texts)
     tokens = min(filter(None, (own.tokens_per_request, asked.tokens_per_request)), default=None)
     return replace(
         own,

@@ -96,6 +96,7 @@ class Job:
             control_log_additive=model.control_log_additive,
             prefixes=tuple(sorted(model.prefixes.items())),
             prompts=tuple(sorted(model.prompts.items())),
+            http=model.http.described if model.http is not None else None,
             instructions=tuple(sorted(model.instruction.items()))
             if isinstance(model.instruction, dict)
             else (),

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from batchembed.errors import JobError
 from batchembed.job import writing
+from batchembed.job.described import Http
 from batchembed.job.settings import (
     Access,
     Control,
@@ -55,6 +56,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         "price": Price,
         "access": Access,
         "model.controls": Control,
+        "model.http": Http,
     }.items()
 }
 
@@ -96,6 +98,8 @@ def _line(error: ErrorDetails) -> str:
     why = why.replace("'", '"') if kind == "literal_error" else why
     if path[:1] == ("access",):  # what stands there by mistake may be the key itself
         return f"`{dotted(path)}` {why}"
+    if path == ("model", "http") and kind == "value_error":  # which names what of it is wrong
+        return f"[model.http] {why}"
     return f"`{dotted(path)}` is `{shown(given)}`: {why}"
 
 

@@ -11,6 +11,7 @@ from batchembed.controls import Pattern
 from batchembed.exchange import Role
 from batchembed.job import allowed, quantities
 from batchembed.job.allowed import RoleColumn
+from batchembed.job.described import Http, usable
 from batchembed.job.quantities import Tolerance
 from batchembed.prompts import Overlap
 
@@ -153,6 +154,8 @@ class Model:
     """Servers with prompts of their own (`tei`): the name of the one for each role."""
     controls: tuple[Annotated[Control, AfterValidator(_usable)], ...] = ()
     """Attention control by pattern: tables [[model.controls]] of match or regex, and factor."""
+    http: Annotated[Http, AfterValidator(usable)] | None = None
+    """Provider "http": an API that batchembed does not know, described by JSON paths."""
     nice: Flag | None = None
     """Aleph Alpha: let other requests go first. May also stand in [access]."""
     hosting: Word | None = None

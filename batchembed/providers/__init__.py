@@ -93,7 +93,7 @@ def open_provider(
         access=access,
         clock=clock,
         renew=renew,
-        key_header=provider.key_header,
+        key_header=spec.http.key_header if spec.http else provider.key_header,
     )
 
 

@@ -14,6 +14,7 @@ from batchembed.spec import Spec
 
 # What to do about a setting that a provider does not take; all others are best left out.
 _HINTS = {
+    "http": 'leave it out, or set provider = "http"',
     "base_url": 'for a server of your own name its kind, such as provider = "vllm"',
     "prefixes": "leave them out: set `representation`, which it knows itself",
     "prompts": "give the words themselves as `prefixes`",
@@ -76,12 +77,13 @@ def check(
             hint="leave it out, or use provider `aleph-alpha`",
         )
     model = provider.model_of(spec.name or provider.model)
+    own: set[str] = set(dict(spec.http.roles) if spec.http else model.roles or ())
     if controls and not model.controls:
         raise JobError(
             f"attention controls cannot be had from `{spec.provider}` with `{spec.name}`",
             hint="they work with provider `aleph-alpha`, and with the embedded model of `local`",
         )
-    own = set(model.roles or ()) or {"symmetric"}
+    own = own or {"symmetric"}
     given = own | set(model.prefixes) | {role for role, _ in (*spec.prefixes, *spec.prompts)}
     for role in sorted(set(roles) - given):
         raise JobError(
@@ -159,6 +161,8 @@ def _sizes(sizes: Collection[int]) -> str:
 
 
 def _shown(value: Any) -> object:
+    if isinstance(value, dict):
+        return "…"
     pairs = isinstance(value, tuple) and all(isinstance(one, tuple) for one in value)
     return dict(value) if pairs else value
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pybase64
 import simdjson
 from numpy.typing import NDArray
 
+from batchembed.described import Step
 from batchembed.exchange import Vectors
 
 _NO_NUMBER = re.compile(
@@ -114,19 +115,54 @@ def indexed(data: Any, n: int, body: bytes) -> Vectors:
     what was asked for. A single answer may lack its index: it has only one order.
     """
     _counted(data, n)
-    with np.errstate(over="ignore"):
-        vectors, arrays = _placed(data, n)
-    _flat(body, 1 + len(arrays), arrays)
-    return vectors
+    entries = (
+        (_position(entry.get("index"), n), entry.get("embedding")) for entry in _objects(data)
+    )
+    return _placed(entries, n, body)
 
 
 def named(data: Any, name: str, n: int, body: bytes) -> Vectors:
     """Return shape (n, d) from n objects with a vector under `name`; the position is the order."""
     _counted(data, n)
-    with np.errstate(over="ignore"):
-        vectors, arrays = _placed(data, n, name)
-    _flat(body, 1 + len(arrays), arrays)
-    return vectors
+    return _placed(enumerate(entry.get(name) for entry in _objects(data)), n, body)
+
+
+def placed(
+    data: Any, vector: Sequence[Step], index: Sequence[Step] | None, n: int, body: bytes
+) -> Vectors:
+    """Return shape (n, d) from n entries, each with its vector and its index at these steps.
+
+    Without `index` the position is the order.
+    """
+    _counted(data, n)
+    if not vector and index is None and n and isinstance(data[0], simdjson.Array):
+        return nested(data, n, body)
+    entries = (
+        (_position(at(entry, index), n) if index is not None else number, at(entry, vector))
+        for number, entry in enumerate(data)
+    )
+    return _placed(entries, n, body)
+
+
+def alone(values: Any, body: bytes) -> Vectors:
+    """Return one vector, shape (1, d), from an array of numbers or base64."""
+    if not isinstance(values, str):
+        return single(values, body)
+    return _decoded(values).astype(np.float32).reshape(1, -1)
+
+
+def at(found: Any, path: Sequence[Step]) -> Any:
+    """Return what is at the steps of a path. Raises AnswerError where there is nothing."""
+    for number, step in enumerate(path):
+        if isinstance(step, str):
+            found = found.get(step) if isinstance(found, simdjson.Object) else None
+        else:
+            some = isinstance(found, simdjson.Array) and step is not None and step < len(found)
+            found = found[step] if some else None
+        if found is None:
+            shown = "".join(f".{s}" if isinstance(s, str) else f"[{s}]" for s in path[: number + 1])
+            raise AnswerError(f"the answer has nothing at `{shown.removeprefix('.')}`")
+    return found
 
 
 def encoded(rows: Any, n: int) -> Vectors:
@@ -141,10 +177,8 @@ def encoded(rows: Any, n: int) -> Vectors:
     return np.stack(found).astype(np.float32)
 
 
-def _placed(data: Any, n: int, name: str = "") -> tuple[Vectors, list[Any]]:
-    """Return the vectors at their indices, and those entries that were arrays of numbers.
-
-    With a `name` the vectors stand under it and have no index.
+def _placed(entries: Iterable[tuple[int, Any]], n: int, body: bytes) -> Vectors:
+    """Return the vectors at their positions.
 
     Each row is written to its place at once, while it is still in the processor's cache.
     """
@@ -152,26 +186,31 @@ def _placed(data: Any, n: int, name: str = "") -> tuple[Vectors, list[Any]]:
     seen = bytearray(n)
     arrays = []
     width = 0
-    for at, entry in enumerate(data):
+    with np.errstate(over="ignore"):
+        for position, values in entries:
+            if seen[position]:
+                raise AnswerError(f"the index {position} comes twice")
+            seen[position] = 1
+            if isinstance(values, str):
+                row: Row = _decoded(values)
+            else:
+                row = _numbers(values)
+                arrays.append(values)
+            if width == 0:
+                width = row.size
+                vectors = np.empty((n, width), dtype=np.float32)
+            elif row.size != width:
+                raise AnswerError(f"the vectors have {width} and {row.size} dimensions")
+            vectors[position] = row
+    _flat(body, 1 + len(arrays), arrays)
+    return vectors
+
+
+def _objects(data: Any) -> Iterator[Any]:
+    for entry in data:
         if not isinstance(entry, simdjson.Object):
             raise AnswerError("an entry of `data` is not an object")
-        position = at if name else _position(entry.get("index"), n)
-        if seen[position]:
-            raise AnswerError(f"the index {position} comes twice")
-        seen[position] = 1
-        values = entry.get(name or "embedding")
-        if isinstance(values, str):
-            row: Row = _decoded(values)
-        else:
-            row = _numbers(values)
-            arrays.append(values)
-        if width == 0:
-            width = row.size
-            vectors = np.empty((n, width), dtype=np.float32)
-        elif row.size != width:
-            raise AnswerError(f"the vectors have {width} and {row.size} dimensions")
-        vectors[position] = row
-    return vectors, arrays
+        yield entry
 
 
 def _counted(rows: Any, n: int) -> None:

@@ -9,8 +9,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from batchembed.described import Described
+
 from .replay import Asked, Said
 from .vectors import vectors
+
+DESCRIBED = Described(
+    path="v9/described",
+    body='{"engine":"{model}","rows":[{"content":"{text}"}],"size":"{dimensions}","cut":false}',
+    vectors="result.rows[*].vector",
+    index="result.rows[*].row",
+    tokens="bill.units",
+    version="engine",
+    error="problem.words",
+    texts_per_request=32,
+)
+"""An API that nobody offers, described as a job would do it."""
 
 Rows = list[np.ndarray]
 Edit = Callable[[Rows], Rows]
@@ -41,6 +55,9 @@ def read(asked: Asked) -> Read:
         return Read(texts, told["representation"], told["compress_to_size"], base64=False)
     if form == "cohere":
         return Read(told["texts"], told["input_type"], size, "base64" in told["embedding_types"])
+    if form == "described":
+        assert told["cut"] is False
+        return Read([row["content"] for row in told["rows"]], "", told.get("size"), base64=False)
     if form == "tei":
         return Read(told["inputs"], told.get("prompt_name", ""), size, base64=False)
     role = told.get("input_type") or told.get("task") or ""
@@ -53,6 +70,7 @@ def form_of(path: str) -> str:
         (":batchEmbedContents", "gemini"),
         ("/batch_semantic_embed", "aleph-alpha"),
         ("/v2/embed", "cohere"),
+        ("/v9/described", "described"),
         ("/api/embed", "ollama"),
         ("/embed", "tei"),
         ("/embeddings", "openai"),
@@ -98,6 +116,10 @@ def written(asked: Asked, rows: Rows) -> Said:
         told = {"embeddings": shown, "meta": {"billed_units": {"input_tokens": tokens}}}
     elif form == "ollama":
         told = {"model": "m", "embeddings": plain, "prompt_eval_count": tokens}
+    elif form == "described":
+        found = [{"row": at, "vector": row} for at, row in enumerate(plain)]
+        found.reverse()
+        told = {"result": {"rows": found}, "bill": {"units": tokens}, "engine": "m"}
     elif form == "tei":
         told = plain
     else:

@@ -556,7 +556,25 @@ ALEPH_ALPHA = Errors(
     DOWN,
 )
 
+# By status, and by words in the place that the description names.
+DESCRIBED = Errors(
+    Error("rate", 429, {"problem": {"words": "calm down"}}, {"retry-after": "3"}, {"wait": 3.0}),
+    Error("money", 402, {"problem": {"words": "no credit"}}),
+    Error("key", 401, {"problem": {"words": "who are you"}}),
+    Error("model", 404, {"problem": {"words": "no such engine"}}),
+    Error("input", 400, {"problem": {"words": "row 3 is odd"}}),
+    Error("too long", 400, {"problem": {"words": "the text is too long"}}),
+    Error(
+        "too large",
+        400,
+        {"problem": {"words": "number of texts must be at most 20"}},
+        expects={"texts_per_request": 20},
+    ),
+    DOWN,
+)
+
 BY_PROVIDER = {
+    "http": DESCRIBED,
     "aleph-alpha": ALEPH_ALPHA,
     "openai": OPENAI,
     "azure": AZURE,

@@ -218,7 +218,7 @@ def _authorization(header: str, key: str | None) -> dict[str, str]:
     """Return the header that carries the key, none without one."""
     if not key:
         return {}
-    scheme = "Bearer " if header == "Authorization" else ""
+    scheme = "Bearer " if header.lower() == "authorization" else ""
     return {header: scheme + carried(key)}
 
 

@@ -10,7 +10,7 @@ from batchembed.exchange import Limits
 from batchembed.providers.entries import Form, Model, ProviderInfo, Roles
 from batchembed.providers.presets import opening
 
-CAREFUL = Limits(texts_per_request=64)
+CAREFUL = Limits(texts_per_request=64, careful=True)
 """For a server that is not known: more texts gain nothing and may be refused."""
 _ROLES_OF_ITS_OWN = frozenset({"dimensions", "normalize", "base_url"})
 _PREFIXES = frozenset({"dimensions", "normalize", "base_url", "prefixes"})

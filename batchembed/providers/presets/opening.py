@@ -43,6 +43,14 @@ def gemini(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:  # noqa:
     return Gemini(spec, about.limits_of(spec), about.model_of(spec.name))
 
 
+def described(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:  # noqa: ARG001 - an Opener
+    """Return the form that the job describes."""
+    from batchembed.providers.described import Http
+
+    assert spec.http is not None  # see its `check`
+    return Http(spec, about.limits_of(spec), spec.http)
+
+
 def tei(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:  # noqa: ARG001 - an Opener
     """Return the native form of text-embeddings-inference."""
     from batchembed.providers.tei import Tei

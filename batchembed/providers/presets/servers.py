@@ -5,12 +5,43 @@ What they take at once is asked of them before a run where they say it (`form.re
 
 from __future__ import annotations
 
+from batchembed.errors import JobError
 from batchembed.exchange import Limits
 from batchembed.providers.entries import Form, ProviderInfo
 from batchembed.providers.presets import opening
+from batchembed.providers.presets.hosted import CAREFUL
+from batchembed.spec import Spec
 
 _TAKES = frozenset({"dimensions", "normalize", "base_url", "prefixes"})
 _TEI_LIMITS = Limits(texts_per_request=32, bytes_per_request=1_000_000)
+
+
+def _described_limits(spec: Spec) -> Limits:
+    """Return what one request may hold; where the job does not say it, a careful number."""
+    api = spec.http
+    if api is None:
+        return CAREFUL
+    return Limits(
+        texts_per_request=api.texts_per_request or CAREFUL.texts_per_request if api.many else 1,
+        tokens_per_request=api.tokens_per_request,
+        tokens_per_text=api.tokens_per_text,
+        careful=api.many and api.texts_per_request is None,
+    )
+
+
+def _check_described(spec: Spec) -> None:
+    """Raise JobError for an API that is not described, or a length it cannot be asked for."""
+    if spec.http is None:
+        raise JobError(
+            "`http` needs to know the API", hint="describe it in [model.http]: docs/job-file.md"
+        )
+    if spec.dimensions is not None and '"{dimensions}"' not in spec.http.body:
+        raise JobError(
+            f"dimensions `{spec.dimensions}` cannot be had: the body under [model.http] has no "
+            "field for it",
+            hint='give the field the value "{dimensions}", or leave `dimensions` out',
+        )
+
 
 VLLM = ProviderInfo(
     name="vllm",
@@ -18,7 +49,7 @@ VLLM = ProviderInfo(
     dialect=opening.openai,
     base_url="http://localhost:8000/v1",
     takes=_TAKES,
-    limits=Limits(texts_per_request=128),
+    limits=Limits(texts_per_request=128, careful=True),
     key_variable="VLLM_API_KEY",
     key_needed=False,
     own_host_only=False,
@@ -60,7 +91,7 @@ INFINITY = ProviderInfo(
     dialect=opening.openai,
     base_url="http://localhost:7997",
     takes=_TAKES,
-    limits=Limits(texts_per_request=256),
+    limits=Limits(texts_per_request=256, careful=True),
     key_variable="INFINITY_API_KEY",
     key_needed=False,
     own_host_only=False,
@@ -74,7 +105,7 @@ OLLAMA = ProviderInfo(
     dialect=opening.ollama,
     base_url="http://localhost:11434",
     takes=_TAKES,
-    limits=Limits(texts_per_request=32, concurrency=4),
+    limits=Limits(texts_per_request=32, concurrency=4, careful=True),
     key_variable="OLLAMA_API_KEY",
     key_needed=False,
     own_host_only=False,
@@ -102,7 +133,7 @@ LM_STUDIO = ProviderInfo(
     dialect=opening.openai,
     base_url="http://localhost:1234/v1",
     takes=_TAKES - {"dimensions"},
-    limits=Limits(texts_per_request=32, concurrency=4),
+    limits=Limits(texts_per_request=32, concurrency=4, careful=True),
     key_variable=None,
     key_needed=False,
     own_host_only=False,
@@ -110,4 +141,18 @@ LM_STUDIO = ProviderInfo(
     note="has no switch against cutting long texts",
 )
 
-PROVIDERS = (VLLM, TEI, TEI_OPENAI, INFINITY, OLLAMA, OLLAMA_OPENAI, LM_STUDIO)
+HTTP = ProviderInfo(
+    name="http",
+    title="any HTTP API that a job describes by JSON paths",
+    dialect=opening.described,
+    takes=_TAKES | {"http"},
+    bounds=_described_limits,
+    check=_check_described,
+    key_variable=None,
+    key_needed=False,
+    own_host_only=False,
+    form=Form(path=""),
+    note="describe it in [model.http]; name its key's variable in access.key_env",
+)
+
+PROVIDERS = (VLLM, TEI, TEI_OPENAI, INFINITY, OLLAMA, OLLAMA_OPENAI, LM_STUDIO, HTTP)

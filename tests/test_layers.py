@@ -36,6 +36,7 @@ DOORS = {
     "obstore": "store",
     "matplotlib": "report.slides",
     "umap": "report.projection",
+    "sklearn": "similarity.clustering",
 }
 DIALECTS = ("providers.aleph_alpha", "providers.openai", "providers.batches")
 IMPURE = {"aiohttp", "asyncio", "datetime", "logging", "os", "random", "secrets", "socket", "time"}

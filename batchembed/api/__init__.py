@@ -1,4 +1,4 @@
-"""What can be asked: a first job, plan, status, verify, similarity, search, report."""
+"""What can be asked: a first job, plan, status, verify, similarity, clusters, search, report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchembed.api.beginning import Found, begin, look_at
+    from batchembed.api.clustering import Cluster, clusters
     from batchembed.api.comparing import Hit, rethreshold, search, similarity
     from batchembed.api.glancing import Glance, glance
     from batchembed.api.looking import status
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 
 # Where each name lives; imported when it is first used: a question needs few of the libraries.
 _HOMES = {
+    "Cluster": "clustering",
     "Found": "beginning",
     "Glance": "glancing",
     "Hit": "comparing",
     "PairOfRows": "pairing",
     "Reported": "reporting",
     "begin": "beginning",
+    "clusters": "clustering",
     "glance": "glancing",
     "look_at": "beginning",
     "near_duplicates": "pairing",
@@ -39,12 +42,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "Cluster",
     "Found",
     "Glance",
     "Hit",
     "PairOfRows",
     "Reported",
     "begin",
+    "clusters",
     "glance",
     "look_at",
     "near_duplicates",

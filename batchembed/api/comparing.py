@@ -63,7 +63,7 @@ def similarity(
     keep = out.with_name(f"{out.name}.unfinished")
 
     def made(known: Path | None) -> Compared:
-        with _writer(out) as writer:
+        with arrow_writer(out) as writer:
             compared = compare(
                 mine, theirs, settings, write=writer, progress=monitor.reach, keep=keep, known=known
             )
@@ -78,7 +78,7 @@ def similarity(
 
 def rethreshold(path: Path | str, min_score: float, out: Path | str) -> int:
     """Write the pairs of a stored file that score at least `min_score`; return how many."""
-    with _writer(Path(out)) as writer:
+    with arrow_writer(Path(out)) as writer:
         count = stored_above(Path(path), min_score, write=writer)
         writer.commit()
     return count
@@ -88,7 +88,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 2 * _MINUTE else f"{seconds / _MINUTE:.0f} min"
 
 
-def _writer(out: Path) -> Writer:
+def arrow_writer(out: Path) -> Writer:
     """Return a file that is written at `out`; raises UsageError where none can be."""
     hint = "give the file to write as `--out`, in a folder where you may write"
     if out.is_dir():

@@ -23,6 +23,7 @@ COMMANDS = (
     looking.similarity,
     looking.rethreshold,
     looking.pairs,
+    looking.clusters,
     looking.neighbors,
     looking.search,
     looking.report,

@@ -98,6 +98,27 @@ def pairs(run_directory: Path, count: int, *, as_json: bool, **told: Any) -> Non
 
 
 @click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--count", type=click.IntRange(1), metavar="N", required=True, help="How many.")
+@click.option("--out", metavar="FILE", required=True, type=click.Path(path_type=Path))
+@click.option("--seed", type=int, default=0, show_default=True, help="Where k-means begins.")
+@column_option
+@as_json
+@leaves
+def clusters(run_directory: Path, count: int, out: Path, *, as_json: bool, **told: Any) -> None:
+    """Sort the rows of RUN into clusters, and write the cluster of each row.
+
+    \b
+    Example: batchembed clusters runs/articles --count 12 --out clusters.arrow
+    """
+    from batchembed import api
+    from batchembed.words import cluster_words
+
+    found = api.clusters(run_directory, count, out, **told)
+    answer(found, cluster_words(found, out), as_json=as_json)
+
+
+@click.command()
 @click.argument("nearest", metavar="TOP_K", type=click.Path(path_type=Path))
 @click.option("--of", metavar="RUN", required=True, type=click.Path(path_type=Path))
 @click.option("--to", metavar="RUN", type=click.Path(path_type=Path), help="The other run, if any.")

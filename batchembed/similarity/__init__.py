@@ -2,6 +2,7 @@
 
 from batchembed.similarity.blocks import Grid
 from batchembed.similarity.closest import closest, duplicates, nearest_to
+from batchembed.similarity.clustering import Clustered, clustered, write_clusters
 from batchembed.similarity.comparison import compare, unless_damaged
 from batchembed.similarity.estimating import Estimate, estimate
 from batchembed.similarity.groups import Group
@@ -11,6 +12,7 @@ from batchembed.similarity.stored import rethreshold, stored_neighbors
 from batchembed.similarity.vectors import Vectors
 
 __all__ = [
+    "Clustered",
     "Compared",
     "Estimate",
     "Grid",
@@ -19,6 +21,7 @@ __all__ = [
     "SimilaritySettings",
     "Vectors",
     "closest",
+    "clustered",
     "compare",
     "duplicates",
     "estimate",
@@ -27,4 +30,5 @@ __all__ = [
     "rethreshold",
     "stored_neighbors",
     "unless_damaged",
+    "write_clusters",
 ]

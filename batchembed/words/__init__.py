@@ -1,6 +1,7 @@
 """What commands say to people about what they found."""
 
 from batchembed.words.looking import (
+    cluster_words,
     compared_words,
     hit_words,
     pair_words,
@@ -13,6 +14,7 @@ from batchembed.words.running import begun_words, plan_words, run_words, status_
 
 __all__ = [
     "begun_words",
+    "cluster_words",
     "compared_words",
     "hit_words",
     "json_words",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from batchembed.words.plain import counted, cut, row, size
 
 if TYPE_CHECKING:
-    from batchembed.api import Hit, PairOfRows, Reported
+    from batchembed.api import Cluster, Hit, PairOfRows, Reported
     from batchembed.exchange import Limits
     from batchembed.providers import Listed
     from batchembed.providers.listing import ListedModel
@@ -52,6 +52,16 @@ def pair_words(found: Sequence[PairOfRows]) -> str:
     return "\n".join(
         f"{pair.score:.4f}  {cut(pair.left, half)}  ~  {cut(pair.right, half)}" for pair in found
     )
+
+
+def cluster_words(found: Sequence[Cluster], out: Path) -> str:
+    """Return clusters, one a line: number, rows, mean cosine to the centre, its nearest row."""
+    lines = [
+        f"{one.cluster:>4}  {counted(one.rows, 'row'):>12}  {one.score:.2f}  "
+        f"{cut(one.label, SNIPPET)}"
+        for one in found
+    ]
+    return "\n".join([*lines, row("written", str(out))])
 
 
 def hit_words(hits: Sequence[Hit]) -> str:

@@ -19,8 +19,8 @@ A_LOOK = 0.05  # seconds: `status` has the lock for less, to see whether it is f
 class Hold:
     """The right to write into a run directory; the operating system ends it with the process."""
 
-    def __init__(self, root: Path, holder: dict[str, object]) -> None:
-        """Take it at once, or raise RunHeldError naming who has it.
+    def __init__(self, root: Path, holder: dict[str, object], *, taken: str = "") -> None:
+        """Take it at once, or raise RunHeldError naming who has it; `taken` are its first words.
 
         Raises UsageError when there is no directory and none can be made.
         """
@@ -43,8 +43,8 @@ class Hold:
             told = _told(os.read(self._file, 4096))
             os.close(self._file)
             raise RunHeldError(
-                f"another run holds `{root}`: {told}",
-                hint="wait for it, or look at it with `batchembed status`",
+                f"{taken or f'another run holds `{root}`'}: {told}",
+                hint="wait for it" + ("" if taken else ", or look at it with `batchembed status`"),
             )
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, orjson.dumps(holder), 0)

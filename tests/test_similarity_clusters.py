@@ -142,7 +142,11 @@ def test_subjects_of_the_sample_are_found(tmp_path):
     english = pl.read_parquet(ROOT / "sample_data" / "articles.parquet").filter(language="en")
     english.write_parquet(tmp_path / "en.parquet")
     corpus = {"path": str(tmp_path / "en.parquet"), "text": "text", "id": "id"}
-    job = {"corpus": corpus, "model": {"provider": "local"}, "output": {"path": str(tmp_path / "run")}}
+    job = {
+        "corpus": corpus,
+        "model": {"provider": "local"},
+        "output": {"path": str(tmp_path / "run")},
+    }
     run(from_dict(job, where=tmp_path))
     topics = english["topic"].to_list()
     found = api.clusters(tmp_path / "run", len(set(topics)), tmp_path / "clusters.arrow")

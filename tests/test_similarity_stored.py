@@ -15,7 +15,8 @@ from test_similarity import Held, brief, bytes_of, random_side
 
 import batchembed
 from batchembed import api
-from batchembed.errors import UsageError
+from batchembed.errors import RunHeldError, UsageError
+from batchembed.lock import Hold
 from batchembed.monitor import Monitor
 from batchembed.similarity import (
     SimilaritySettings,
@@ -120,6 +121,20 @@ def test_a_long_comparison_says_so_before_it_starts(run_of_texts, monkeypatch, t
     monitor.phase("comparing")
     monitor.reach(50, 100)
     assert "50 %, " in monitor.line()
+
+
+@pytest.mark.parametrize("asked", [{"top_k": 2}, {"dense": True}])
+def test_two_comparisons_do_not_write_one_file(run_of_texts, asked, tmp_path):
+    """The second leaves at once with 75 and names the first; then nothing is left over."""
+    out, asked = tmp_path / "near.arrow", SimilaritySettings(**asked)
+    first = Hold(tmp_path / "near.arrow.unfinished", {"process": 17})
+    with pytest.raises(RunHeldError, match="another comparison writes `.*`: process 17") as caught:
+        batchembed.similarity(run_of_texts, None, out, asked)
+    assert caught.value.exit_code == 75
+    assert not out.exists()
+    first.release()
+    batchembed.similarity(run_of_texts, None, out, asked)
+    assert [path.name for path in tmp_path.iterdir() if "near" in path.name] == ["near.arrow"]
 
 
 def test_a_run_that_was_compared_before_is_taken_up(run_of_texts, monkeypatch, tmp_path):

@@ -9,9 +9,12 @@ from typing import Any
 
 from batchembed import providers
 from batchembed.api.asking import Asked, embed_texts
+from batchembed.clock import SystemClock
+from batchembed.directory import holder
 from batchembed.errors import ActionNeededError, JobError, UsageError
 from batchembed.exchange import Role
 from batchembed.job import Job, load
+from batchembed.lock import Hold
 from batchembed.monitor import Monitor
 from batchembed.parts import Manifest, RunVectors
 from batchembed.prompts import Image, Prompt, Text
@@ -28,6 +31,7 @@ from batchembed.spec import unsendable
 from batchembed.store import Store, Writer
 
 OTHER_FORMS = frozenset({".csv", ".tsv", ".parquet", ".json", ".jsonl", ".xlsx"})
+_WRITABLE = "give the file to write as `--out`, in a folder where you may write"
 _WORTH_TELLING = 5.0
 _MINUTE = 60
 MATCHING: dict[str, Role] = {"symmetric": "symmetric", "query": "document"}
@@ -47,7 +51,8 @@ def similarity(
 
     `column` names the vectors of both, where a run has several columns of them. Where `out` is
     the answer to the same question of fewer rows, only what is new is compared. What is done is
-    kept beside it, so that the same call goes on after it was killed.
+    kept beside it, so that the same call goes on after it was killed; while one does, another
+    call with the same `out` raises RunHeldError.
     """
     mine = RunVectors(Path(left), column=column)
     theirs = None if right is None else RunVectors(Path(right), column=column)
@@ -70,8 +75,13 @@ def similarity(
             writer.commit()
         return compared
 
-    compared = unless_damaged(made, out)
-    Store(keep.parent).delete(keep.name)
+    check_out(out)
+    hold = Hold(keep, holder(SystemClock()), taken=f"another comparison writes `{out}`")
+    try:
+        compared = unless_damaged(made, out)
+        Store(keep.parent).delete(keep.name)
+    finally:
+        hold.release(leave_nothing=True)
     monitor.close("compared", 0)
     return compared
 
@@ -90,18 +100,22 @@ def _duration(seconds: float) -> str:
 
 def arrow_writer(out: Path) -> Writer:
     """Return a file that is written at `out`; raises UsageError where none can be."""
-    hint = "give the file to write as `--out`, in a folder where you may write"
+    check_out(out)
+    try:
+        return Store(out.absolute().parent).create(out.name, hashed=False)
+    except OSError as error:
+        raise UsageError(f"cannot write `{out}`: {error.strerror}", hint=_WRITABLE) from error
+
+
+def check_out(out: Path) -> None:
+    """Raise UsageError where `out` cannot be the name of an Arrow file."""
     if out.is_dir():
-        raise UsageError(f"`{out}` is a folder", hint=hint)
+        raise UsageError(f"`{out}` is a folder", hint=_WRITABLE)
     if out.suffix.lower() in OTHER_FORMS:
         raise UsageError(
             f"`{out}` would hold Arrow, whatever its name says",
             hint="name it .arrow; `batchembed neighbors` makes .csv and .parquet of it",
         )
-    try:
-        return Store(out.absolute().parent).create(out.name, hashed=False)
-    except OSError as error:
-        raise UsageError(f"cannot write `{out}`: {error.strerror}", hint=hint) from error
 
 
 @dataclass(frozen=True, slots=True)

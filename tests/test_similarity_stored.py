@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from test_similarity import Held, brief, bytes_of, random_side
 
 import batchembed
-from batchembed import api
 from batchembed.errors import RunHeldError, UsageError
 from batchembed.lock import Hold
 from batchembed.monitor import Monitor
@@ -111,7 +110,7 @@ def test_an_estimate_grows_with_the_work(monkeypatch):
 
 def test_a_long_comparison_says_so_before_it_starts(run_of_texts, monkeypatch, tmp_path):
     """Where much is to be compared, people are told about how long it takes; and then the ETA."""
-    monkeypatch.setattr(api.comparing, "_WORTH_TELLING", 0.0)
+    monkeypatch.setattr("batchembed.api.comparing._WORTH_TELLING", 0.0)
     stream = io.StringIO()
     asked = SimilaritySettings(top_k=2)
     monitor = Monitor("lines", stream=stream)
@@ -128,7 +127,7 @@ def test_two_comparisons_do_not_write_one_file(run_of_texts, asked, tmp_path):
     """The second leaves at once with 75 and names the first; then nothing is left over."""
     out, asked = tmp_path / "near.arrow", SimilaritySettings(**asked)
     first = Hold(tmp_path / "near.arrow.unfinished", {"process": 17})
-    with pytest.raises(RunHeldError, match="another comparison writes `.*`: process 17") as caught:
+    with pytest.raises(RunHeldError, match=r"another comparison writes `.*`: process 17") as caught:
         batchembed.similarity(run_of_texts, None, out, asked)
     assert caught.value.exit_code == 75
     assert not out.exists()

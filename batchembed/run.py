@@ -22,7 +22,7 @@ from batchembed.interrupts import raise_on_signal
 from batchembed.job import Job
 from batchembed.ledger import Ledger
 from batchembed.lock import Hold
-from batchembed.monitor import Monitor, Summary
+from batchembed.monitor import Monitor, Summary, let_go
 from batchembed.packing import Packer
 from batchembed.parts import Manifest
 from batchembed.plan import Probe
@@ -103,15 +103,15 @@ def _held(run: Run, cancelled: threading.Event | None = None) -> Summary:
         changed = isinstance(error, CorpusError) and monitor.summary.sent > 0
         why = NotFinishedError(error.message, hint=error.hint) if changed else error
         if not hold.is_ours():
-            monitor.keep = monitor.history.keep = None
-        monitor.close("stopped", why.exit_code)
+            let_go(monitor)
+        monitor.close("stopped", why.exit_code, why)
         if changed:  # the corpus was as it should be when the run began
             raise why from error
         raise
     except OSError as error:
         raise disk_error(error) from error
     finally:
-        monitor.keep = monitor.history.keep = None
+        let_go(monitor)
         if not hold.is_ours():
             hold.leave()
         elif directory.is_run(store):

@@ -60,7 +60,7 @@ def shell_lines(text):
             shown += re.findall(r'bash_command="([^"]*)"', content)
     for line in shown:
         if found := re.search(r"(?:^|&& )(batchembed (?!\W?$).*)", line):
-            yield re.split(r" (?:&&|\|\||\||;|>>|>) ", found[1])[0]
+            yield re.split(r" (?:&&|\|\||\||;|2?>>|>) ", found[1])[0]
 
 
 def wrong_command(line):

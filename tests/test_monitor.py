@@ -9,7 +9,7 @@ import pytest
 from fakes.time import HandClock
 
 from batchembed.exchange import Reject
-from batchembed.monitor import LINE_SECONDS, PROGRESS_SECONDS, Monitor
+from batchembed.monitor import LINE_SECONDS, PROGRESS_SECONDS, Monitor, telling
 
 
 class Terminal(io.StringIO):
@@ -40,9 +40,9 @@ def embed(made, clock, seconds, *, per_second=1, texts=10):
 
 def test_auto_is_a_bar_for_people_and_lines_for_logs():
     """Decided by the stream."""
-    assert monitor("auto", Terminal())[0].mode == "bar"
-    assert monitor("auto", io.StringIO())[0].mode == "lines"
-    assert monitor("quiet", Terminal())[0].mode == "quiet"
+    assert monitor("auto", Terminal())[0].voice.mode == "bar"
+    assert monitor("auto", io.StringIO())[0].voice.mode == "lines"
+    assert monitor("quiet", Terminal())[0].voice.mode == "quiet"
 
 
 def test_lines_come_every_thirty_seconds():
@@ -53,7 +53,7 @@ def test_lines_come_every_thirty_seconds():
     embed(made, clock, 3600, per_second=4)
     lines = made.stream.getvalue().splitlines()
     assert len(lines) == 3600 / LINE_SECONDS == 120
-    assert lines[0] == "embedding 1200/100000 texts (1 %), 40 a second, 2470 s left"
+    assert lines[0] == "embedding 1,200/100,000 texts (1 %), 40/s, 41 min left"
 
 
 def test_time_passes_without_answers_too():
@@ -64,10 +64,7 @@ def test_time_passes_without_answers_too():
     for _ in range(61):
         clock.seconds += 1
         made.tick()
-    assert (
-        made.stream.getvalue().splitlines()
-        == ["embedding 0/10 texts (0 %), 0 a second, no rate yet"] * 2
-    )
+    assert made.stream.getvalue().splitlines() == ["embedding 0/10 rows (0 %), no rate yet"] * 2
 
 
 def test_quiet_says_nothing():
@@ -91,11 +88,13 @@ def test_a_bar_names_the_phase_and_goes_when_it_is_over():
     made.advance(5)
     made.phase("comparing", None, "blocks")
     made.reach(3, 7)
+    clock.seconds += 1
+    made.reach(4, 7)
     made.close("complete", 0)
     shown = made.stream.getvalue()
     for words in ("reading", "embedding", "texts", "comparing", "blocks", "\nwarning: a word\n"):
         assert words.strip("\n") in shown
-    assert made._bar is None
+    assert made.voice._bar._bar is None
     assert shown.endswith("\r")  # the last bar was wiped
 
 
@@ -116,14 +115,14 @@ def test_why_it_waits_is_said(mode):
     made.phase("embedding", 100)
     clock.seconds += LINE_SECONDS
     made.failed("throttled", "429: slow down", 42.4)
-    assert made.line().endswith(", 1 throttled; waiting 42 s: 429: slow down")
+    assert telling.line(made.progress()).endswith(", 1 throttled; waiting 42 s: 429: slow down")
     assert kept[-1]["waiting"] == "waiting 42 s: 429: slow down"
     if mode != "quiet":
         assert "waiting 42 s: 429: slow down" in made.stream.getvalue()
     embed(made, clock, 1)
-    assert "waiting" not in made.line()
+    assert "waiting" not in telling.line(made.progress())
     assert kept[-1]["waiting"] == ""
-    assert "1 throttled" in made.line()
+    assert "1 throttled" in telling.line(made.progress())
 
 
 def test_a_short_wait_is_not_worth_a_word():
@@ -131,7 +130,7 @@ def test_a_short_wait_is_not_worth_a_word():
     made, _ = monitor()
     made.failed("unavailable", "down", 0.4)
     made.failed("unavailable", "down", 0.4)
-    assert made.line() == "starting, 2 unavailable"
+    assert telling.line(made.progress()) == "starting, 2 unavailable"
 
 
 def test_progress_is_kept_once_a_second():

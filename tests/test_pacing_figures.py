@@ -8,7 +8,7 @@ import pytest
 from fakes.time import Clock, now, run
 
 from batchembed.exchange import Response, Throttled, Unavailable
-from batchembed.monitor import Monitor
+from batchembed.monitor import Monitor, telling
 from batchembed.pacing import Pacer, Rates
 from batchembed.words.running import pace_words
 
@@ -81,20 +81,20 @@ def test_an_open_circuit_says_so():
         kept = []
         pacer = Pacer(Rates(600), Clock(), rng=random.Random(1))
         monitor = Monitor("quiet", clock=Clock(), keep=kept.append)
-        monitor.pacing = pacer
+        monitor.pacing, monitor.standings = pacer, (pacer.standing,)
         monitor.phase("embedding", 10)
         for _ in range(3):
             pacer.settle(await pacer.permit(1), Unavailable("503 Service Unavailable"))
         monitor.tick()
-        assert pacer.standing().startswith("circuit open, next probe in 1 s: 503")
-        assert monitor.line().endswith("s: 503 Service Unavailable")
+        assert pacer.standing().words.startswith("circuit open, next probe in 1 s: 503")
+        assert telling.line(monitor.progress()).endswith("s: 503 Service Unavailable")
         monitor.close("stopped", 75)
         probe = await pacer.permit(1)
-        assert pacer.standing() == "circuit open, a probe is out: 503 Service Unavailable"
+        assert pacer.standing().words == "circuit open, a probe is out: 503 Service Unavailable"
         pacer.settle(probe, Response(VECTORS, 1))
-        assert pacer.standing() == ""
+        assert pacer.standing().kind == ""
         pacer.settle(await pacer.permit(1), Throttled("429", 30.0))
-        assert pacer.standing().startswith("over the limit, next probe in 30 s: 429")
+        assert pacer.standing().words.startswith("over the limit, next probe in 30 s: 429")
         return kept[-1]
 
     told = run(main)

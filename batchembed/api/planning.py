@@ -48,7 +48,9 @@ def plan(
     monitor = monitor or Monitor("quiet")
     probed = None
     if probe:
-        probed = send_few(job, probe, Monitor(monitor.mode, stream=monitor.stream), environ=environ)
+        probed = send_few(
+            job, probe, Monitor(monitor.voice.mode, stream=monitor.stream), environ=environ
+        )
     spec = checked_spec(job)
     store = Store(Path(job.output.path))
     manifest = read_manifest(store) or read_voucher(store)

@@ -20,6 +20,13 @@ R = TypeVar("R")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Answer as one JSON object.")
 quiet = click.option("--quiet", is_flag=True, help="Print nothing on success.")
+log_format = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="What goes to stderr: words, or one JSON object a line.",
+)
 retry_rejects = click.option(
     "--retry-rejects", is_flag=True, help="Ask texts again that were rejected before."
 )
@@ -42,21 +49,38 @@ def leaves(function: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError:  # nobody reads on: click ends quietly
             raise
         except (BatchembedError, OSError) as error:
-            leave(error, as_json=bool(kwargs.get("as_json")))
+            how = {name: kwargs.get(name) for name in ("as_json", "log_format")}
+            leave(error, as_json=bool(how["as_json"]), logs=str(how["log_format"] or "text"))
         except KeyboardInterrupt:
             sys.exit(130)
 
     return wrapped
 
 
-def leave(error: BatchembedError | OSError, *, as_json: bool, **more: Any) -> NoReturn:
-    """Say what went wrong, as data too when asked, and exit with the code of the error."""
+def leave(
+    error: BatchembedError | OSError,
+    *,
+    as_json: bool,
+    logs: str = "text",
+    monitor: Monitor | None = None,
+    **more: Any,
+) -> NoReturn:
+    """Say what went wrong, as data too when asked, and exit with the code of the error.
+
+    `monitor`: of the run that ended so, whose lines of JSON tell where it stood.
+    """
     from batchembed.words import json_words, mistake
 
     error = mistake(error) if isinstance(error, OSError) else error
     if as_json:
         told = {"error": error.message, "hint": error.hint, "exit_code": error.exit_code}
         click.echo(json_words(told | more))
+    if logs == "json":
+        from batchembed.monitor import Monitor
+
+        monitor = monitor or Monitor("json")
+        monitor.voice.error(error, monitor.progress())
+        sys.exit(error.exit_code)
     say(f"error: {error.message}", fg="red")
     if error.hint:
         say(f"hint: {error.hint}")
@@ -72,11 +96,11 @@ def say(words: str, fg: str | None = None) -> None:
     click.echo(click.style(words, fg=fg) if coloured else words, err=True)
 
 
-def monitor_for(*, quiet: bool) -> Monitor:
-    """Return a monitor that says nothing, or what fits where stderr goes."""
+def monitor_for(*, quiet: bool, logs: str = "text") -> Monitor:
+    """Return a monitor that says nothing, lines of JSON, or what fits where stderr goes."""
     from batchembed.monitor import Monitor
 
-    return Monitor("quiet" if quiet else "auto")
+    return Monitor("quiet" if quiet else "json" if logs == "json" else "auto")
 
 
 def answer(data: Any, words: str, *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from batchembed.cli.frame import (
     as_json,
     leave,
     leaves,
+    log_format,
     monitor_for,
     quiet,
     retry_rejects,
@@ -36,8 +37,9 @@ R = TypeVar("R")
 @retry_rejects
 @as_json
 @quiet
+@log_format
 @leaves
-def run(job_file: str, overrides: tuple[str, ...], out: str | None, **how: bool) -> None:
+def run(job_file: str, overrides: tuple[str, ...], out: str | None, **how: Any) -> None:
     """Run a job file, or continue it: the same command again is the resume.
 
     \b
@@ -73,6 +75,7 @@ def corpus_options(function: Callable[P, R]) -> Callable[P, R]:
 @retry_rejects
 @as_json
 @quiet
+@log_format
 @leaves
 def embed(corpus: tuple[str, ...], out: str, **told: Any) -> None:
     """Embed CORPUS (files, folders, globs) without a job file; RUN/job.toml keeps what was run.
@@ -82,7 +85,7 @@ def embed(corpus: tuple[str, ...], out: str, **told: Any) -> None:
     """
     from batchembed.job import job_of
 
-    how = {name: told.pop(name) for name in ("retry_rejects", "as_json", "quiet")}
+    how = {name: told.pop(name) for name in ("retry_rejects", "as_json", "quiet", "log_format")}
     _run(job_of(corpus, out, told), **how)
 
 
@@ -122,7 +125,7 @@ def plan(
 
 @click.command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--watch", is_flag=True, help="Look again every 2 seconds until the run ends.")
+@click.option("--watch", is_flag=True, help="Go on looking until the run ends: the run's own bar.")
 @as_json
 @leaves
 def status(run_directory: Path, watch: bool, as_json: bool) -> None:
@@ -134,26 +137,48 @@ def status(run_directory: Path, watch: bool, as_json: bool) -> None:
     from batchembed import api
     from batchembed.words import status_words
 
-    while True:
-        found = api.status(run_directory)
-        answer(found, status_words(found), as_json=as_json)
-        if not (watch and found["state"] == "running"):
-            return
-        time.sleep(2)
+    found = api.status(run_directory)
+    if watch:
+        found = _watched(run_directory, found, as_json=as_json)
+    answer(found, status_words(found), as_json=as_json)
 
 
-def _run(job: Job, *, retry_rejects: bool, as_json: bool, quiet: bool) -> None:
+def _watched(path: Path, found: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+    """Show a run while it goes on, as it shows itself; return what it came to.
+
+    On a terminal that is its bar, once a second; elsewhere its line every 30 s, or as JSON.
+    """
+    from batchembed import api
+    from batchembed.monitor import LINE_SECONDS, Bar, Progress
+
+    bar = Bar(sys.stderr) if sys.stderr.isatty() and not as_json else None
+    said = -LINE_SECONDS
+    while found["state"] == "running":
+        if bar is not None:
+            bar.show(Progress.read(found["progress"]))
+        elif time.monotonic() - said >= LINE_SECONDS:
+            said = time.monotonic()
+            answer(found, found["progress"].get("line", "starting"), as_json=as_json)
+        time.sleep(1)
+        found = api.status(path)
+    if bar is not None:
+        bar.close()
+    return found
+
+
+def _run(job: Job, *, retry_rejects: bool, as_json: bool, quiet: bool, log_format: str) -> None:
     from batchembed.api import glance
+    from batchembed.monitor import let_go
     from batchembed.run import run as run_job
     from batchembed.words import run_words
 
-    monitor = monitor_for(quiet=quiet)
+    monitor = monitor_for(quiet=quiet, logs=log_format)
     try:
         summary = run_job(job, monitor, retry_rejects=retry_rejects)
     except BatchembedError as error:
-        monitor.keep = None  # the directory may be another run's by now
+        let_go(monitor)
         failed = monitor.close("stopped", error.exit_code)
-        leave(error, as_json=as_json, **failed.to_dict())
-    if as_json or not quiet:
+        leave(error, as_json=as_json, logs=log_format, monitor=monitor, **failed.to_dict())
+    if as_json or not (quiet or log_format == "json"):
         answer(summary, run_words(summary, glance(summary.path)), as_json=as_json)
     sys.exit(summary.exit_code)

@@ -22,6 +22,7 @@ from batchembed.embed.settle import size_of
 from batchembed.embed.verdicts import Part, Verdict
 from batchembed.errors import ActionNeededError, BatchembedError
 from batchembed.exchange import Malformed, Outcome, Request, Response, Unavailable
+from batchembed.monitor import Standing
 from batchembed.prices import Price, amount
 from batchembed.prompts import sure_tokens
 
@@ -70,7 +71,7 @@ class Purse:
         self._room = None if budget is None else budget.price.tokens(budget.most - budget.paid)
         self._reserved = self._mark = self._texts = self._tokens = 0
         self._unsure = budget.unsure if budget else 0
-        self._spent = 0
+        self._spent = self._waiting = 0
         self._changed = asyncio.Event()
 
     def bound(self, request: Request) -> int:
@@ -89,7 +90,11 @@ class Purse:
             if not self._reserved:
                 return self._short(part, bound)
             self._changed.clear()
-            await self._changed.wait()
+            self._waiting += 1
+            try:
+                await self._changed.wait()
+            finally:
+                self._waiting -= 1
         self._reserved += bound
         if self._reserved > self._mark:
             self._mark = self._reserved
@@ -125,6 +130,12 @@ class Purse:
                 return Bill(0, self.bound(request))
             case _:
                 return Bill(0, 0)
+
+    def standing(self) -> Standing:
+        """Return whether requests wait because their bills could pass the bound."""
+        if not self._waiting:
+            return Standing()
+        return Standing("budget", "near `limits.max_cost`: waiting for the bills of what is out")
 
     def close(self) -> BatchembedError | None:
         """Note that nothing is in flight any more; return why that could not be noted."""

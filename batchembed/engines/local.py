@@ -124,6 +124,7 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
         )
         summary = plant.monitor.summary
         purse = Purse(plant.budget, plant.ledger, lambda: summary.to_send - summary.sent)
+        plant.monitor.standings = (purse.standing, pacer.standing)
         loop = Loop(
             provider,
             pacer,

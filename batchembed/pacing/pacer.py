@@ -9,9 +9,14 @@ from contextlib import suppress
 
 from batchembed.clock import Clock
 from batchembed.exchange import Outcome, Unavailable
+from batchembed.monitor import Standing
+from batchembed.monitor.telling import span
 from batchembed.pacing.figures import Figures, Tally
 from batchembed.pacing.state import INF, Permit, Rates
 from batchembed.pacing.step import FIRST_WAIT, LONGEST_WAIT, admit, begin, bound_by, learn, ready
+
+LONG = 10.0
+LATE_START = 10.0
 
 
 class Pacer:
@@ -33,6 +38,7 @@ class Pacer:
         self._tally = Tally(clock.monotonic())
         self._clock = clock
         self._rng = rng
+        self._started = clock.monotonic()
         self._gate = asyncio.Lock()
         self._stopped = asyncio.Event()
         self._ended = asyncio.Event()
@@ -55,6 +61,8 @@ class Pacer:
                 self.waits[why] = self.waits.get(why, 0.0) + now - began
             if self._stopped.is_set():
                 return None
+            if not self.state.open:
+                self._started = now
             self.state, permit = admit(self.state, tokens, texts, now)
             return permit
 
@@ -93,14 +101,32 @@ class Pacer:
         """Return for how many seconds from now nothing may start."""
         return max(0.0, self.state.held_until - self._clock.monotonic())
 
-    def standing(self) -> str:
-        """Return why nothing but a probe may start, and when the next one goes; "" if all may."""
-        state = self.state
+    def standing(self) -> Standing:
+        """Return why nothing but a probe may start, and when the next one goes."""
+        state, now = self.state, self._clock.monotonic()
+        if self._stopped.is_set():
+            words = f"stopping, {_open(state.open)} may still be answered"
+            return Standing("stopping", words) if state.open else Standing()
         if not state.shut:
-            return ""
-        what = "circuit open" if state.finder.troubled is None else "over the limit"
-        probe = "a probe is out" if state.probing else f"next probe in {self.held_for():.0f} s"
-        return f"{what}, {probe}: {state.reason}"
+            return self._late(now)
+        kind = "circuit_open" if state.finder.troubled is None else "throttled"
+        what = "circuit open" if kind == "circuit_open" else "over the limit"
+        held = None if state.probing else self.held_for()
+        probe = "a probe is out" if held is None else f"next probe in {span(held)}"
+        return Standing(kind, f"{what}, {probe}: {state.reason}", state.reason, held)
+
+    def _late(self, now: float) -> Standing:
+        """Return what makes a start or an answer late, where nothing failed."""
+        state, when = self.state, ready(self.state, now)
+        silent = now - max(self._tally.last, self._started)
+        if state.open and silent >= LONG:
+            words = f"{_open(state.open)} out, no answer for {span(silent)}"
+            return Standing("answers", words)
+        if when < INF and when - now >= LATE_START:
+            what = bound_by(state, now)
+            words = f"the limit of {what} lets the next request go in {span(when - now)}"
+            return Standing("limit", words, what, when - now)
+        return Standing()
 
     def limits(self) -> tuple[float | None, float | None]:
         """Return the requests and the tokens a minute that are kept to; None: none is known."""
@@ -117,3 +143,7 @@ class Pacer:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopped.wait()
+
+
+def _open(count: int) -> str:
+    return f"{count} request" + ("" if count == 1 else "s")

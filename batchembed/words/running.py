@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchembed.monitor.telling import span
 from batchembed.prices import amount
-from batchembed.words.plain import counted, cut, money, row, size, span
+from batchembed.words.plain import counted, cut, money, row, size
 
 if TYPE_CHECKING:
     from batchembed.api import Glance
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from batchembed.plan import Comparison, Plan
 
 HALF = 36
+NEEDS_A_PERSON = (1, 2, 4)
 
 
 def begun_words(job: FirstJob, path: Path) -> str:
@@ -177,6 +179,12 @@ def _cost_lines(plan: Plan) -> list[str]:
     return lines
 
 
+def _next(code: int) -> str:
+    """Return what to do after a run that stopped with such a code, where it left no word."""
+    again = "the same command again to continue"
+    return f"see its message, act, then {again}" if code in NEEDS_A_PERSON else f"run {again}"
+
+
 def status_words(status: dict[str, Any]) -> str:
     """Return how far a run is."""
     if status["state"] == "complete":
@@ -192,11 +200,16 @@ def status_words(status: dict[str, Any]) -> str:
                 row("paid", _bill_words(bill)),
             ]
         )
-    progress = status["progress"]
-    lines = [f"{status['path']}: {status['state']}"]
+    progress = status["progress"] or {}
+    code = progress.get("exit_code") or 0
+    stopped = status["state"] == "stopped"
+    ended = f", exit code {code}" if stopped and code else ""
+    lines = [f"{status['path']}: {status['state']}{ended}"]
     if progress:
         lines.append(row("progress", progress.get("line", "")))
         lines.append(row("seen", progress.get("at", "")))
-    if status["state"] == "stopped":
-        lines.append(row("next", "run the same command again to continue"))
+    if stopped and progress.get("error"):
+        lines.append(row("why", progress["error"]))
+    if stopped:
+        lines.append(row("next", progress.get("hint") or _next(code)))
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from batchembed import directory, publish
+from batchembed import directory, metrics, publish
 from batchembed.corpus import Corpus
 from batchembed.costing import cost_of, price_of
 from batchembed.directory import HISTORY, PROGRESS, read_history
@@ -18,7 +18,7 @@ from batchembed.errors import ActionNeededError
 from batchembed.history import History
 from batchembed.job import Job
 from batchembed.ledger import Bill, Ledger
-from batchembed.monitor import Summary
+from batchembed.monitor import Listener, Summary
 from batchembed.parts import (
     FORMAT,
     REJECTS,
@@ -226,6 +226,7 @@ def complete(run: Run, manifest: Manifest) -> Summary:
     summary = run.summary
     summary.path = str(run.store.root)
     summary.parts = len(manifest.parts)
+    summary.output_bytes = sum(part.bytes for part in manifest.parts)
     summary.dimensions = manifest.dimensions
     summary.columns = list(manifest.columns) if len(manifest.columns) > 1 else []
     summary.similarity = [note.name for note in manifest.similarity]
@@ -244,6 +245,25 @@ def listen(run: Run) -> None:
     monitor.summary.path = str(store.root)
     monitor.keep = lambda told: _replace(store, PROGRESS, orjson.dumps(told))
     monitor.history = History(read_history(store), keep=lambda told: _replace(store, HISTORY, told))
+    monitor.listeners = _watchers(run)
+
+
+def _watchers(run: Run) -> list[Listener]:
+    """Return what lets other machines watch the run; raises UsageError where that cannot be."""
+    wanted, spec = run.job.metrics, run.job.spec()
+    if run.trial is not None:
+        return []
+    about = metrics.About(
+        str(run.store.root), spec.provider, spec.name, run.clock.now().timestamp()
+    )
+    watchers: list[Listener] = []
+    if wanted.textfile is not None:
+        watchers.append(metrics.Textfile(Path(wanted.textfile), about, run.monitor.say))
+    if wanted.opentelemetry:
+        from batchembed.metrics.otel import OpenTelemetry
+
+        watchers.append(OpenTelemetry(about, run.monitor.say))
+    return watchers
 
 
 def _replace(store: Store, name: str, told: bytes) -> None:

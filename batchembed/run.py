@@ -102,14 +102,17 @@ def _held(run: Run, cancelled: threading.Event | None = None) -> Summary:
     except BatchembedError as error:
         changed = isinstance(error, CorpusError) and monitor.summary.sent > 0
         why = NotFinishedError(error.message, hint=error.hint) if changed else error
-        if not hold.is_ours():
-            let_go(monitor)
-        monitor.close("stopped", why.exit_code, why)
+        _stopped(hold, monitor, why.exit_code, why)
         if changed:  # the corpus was as it should be when the run began
             raise why from error
         raise
     except OSError as error:
-        raise disk_error(error) from error
+        ended = disk_error(error)
+        _stopped(hold, monitor, ended.exit_code, ended)
+        raise ended from error
+    except Exception:
+        _stopped(hold, monitor, BatchembedError.exit_code)
+        raise
     finally:
         let_go(monitor)
         if not hold.is_ours():
@@ -119,6 +122,13 @@ def _held(run: Run, cancelled: threading.Event | None = None) -> Summary:
             hold.release()
         else:
             hold.release(leave_nothing=True)
+
+
+def _stopped(hold: Hold, monitor: Monitor, code: int, why: BatchembedError | None = None) -> None:
+    """End what the run says, in files only while the directory is its own."""
+    if not hold.is_ours():
+        let_go(monitor)
+    monitor.close("stopped", code, why)
 
 
 async def run_async(job: Job, monitor: Monitor | None = None) -> Summary:

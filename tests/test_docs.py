@@ -32,6 +32,7 @@ TABLES = {
     "output": settings.Output,
     "similarity": settings.Similarity,
     "access": settings.Access,
+    "metrics": settings.Metrics,
 }
 SHELLS = {"console", "sh", "crontab"}
 COMING = {ROOT / "docs" / "benchmarks.md"}  # linked to before it is written

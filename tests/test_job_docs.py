@@ -21,6 +21,7 @@ CLASSES = {
     "similarity": settings.Similarity,
     "price": settings.Price,
     "access": settings.Access,
+    "metrics": settings.Metrics,
 }
 
 

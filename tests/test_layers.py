@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / "batchembed"
 LEVELS = (
     (
         "spec exchange described handed prompts store monitor errors buckets clock controls cores "
-        "version history interrupts seal lock direct"
+        "version history interrupts metrics seal lock direct"
     ),
     "corpus packing pacing ledger segments parts providers prices",
     "embed publish plan verify similarity search report job survey directory",
@@ -36,6 +36,7 @@ DOORS = {
     "obstore": "store",
     "matplotlib": "report.slides",
     "umap": "report.projection",
+    "opentelemetry": "metrics.otel",
     "sklearn": "similarity.clustering",
 }
 DIALECTS = ("providers.aleph_alpha", "providers.openai", "providers.batches")

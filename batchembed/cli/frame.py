@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -37,6 +38,18 @@ settings_option = click.option(
     metavar="TABLE.KEY=VALUE",
     help="Override a setting of the job file; may be given often.",
 )
+
+metrics_file = click.option(
+    "--metrics-file",
+    "metrics",
+    metavar="FILE",
+    help="Write metrics for Prometheus there, every minute: NAME.prom.",
+)
+
+
+def watched(path: str | None) -> tuple[str, ...]:
+    """Return the setting that names a file of metrics, as an override."""
+    return () if path is None else (f"metrics.textfile={json.dumps(path)}",)
 
 
 def leaves(function: Callable[P, R]) -> Callable[P, R]:

@@ -16,10 +16,12 @@ from batchembed.cli.frame import (
     leave,
     leaves,
     log_format,
+    metrics_file,
     monitor_for,
     quiet,
     retry_rejects,
     settings_option,
+    watched,
 )
 from batchembed.errors import BatchembedError
 
@@ -38,8 +40,11 @@ R = TypeVar("R")
 @as_json
 @quiet
 @log_format
+@metrics_file
 @leaves
-def run(job_file: str, overrides: tuple[str, ...], out: str | None, **how: Any) -> None:
+def run(
+    job_file: str, overrides: tuple[str, ...], out: str | None, metrics: str | None, **how: Any
+) -> None:
     """Run a job file, or continue it: the same command again is the resume.
 
     \b
@@ -47,7 +52,7 @@ def run(job_file: str, overrides: tuple[str, ...], out: str | None, **how: Any) 
     """
     from batchembed.job import load
 
-    _run(load(job_file, overrides=overrides, out=out), **how)
+    _run(load(job_file, overrides=overrides + watched(metrics), out=out), **how)
 
 
 def corpus_options(function: Callable[P, R]) -> Callable[P, R]:
@@ -76,8 +81,9 @@ def corpus_options(function: Callable[P, R]) -> Callable[P, R]:
 @as_json
 @quiet
 @log_format
+@metrics_file
 @leaves
-def embed(corpus: tuple[str, ...], out: str, **told: Any) -> None:
+def embed(corpus: tuple[str, ...], out: str, metrics: str | None, **told: Any) -> None:
     """Embed CORPUS (files, folders, globs) without a job file; RUN/job.toml keeps what was run.
 
     \b
@@ -85,6 +91,7 @@ def embed(corpus: tuple[str, ...], out: str, **told: Any) -> None:
     """
     from batchembed.job import job_of
 
+    told["overrides"] += watched(metrics)
     how = {name: told.pop(name) for name in ("retry_rejects", "as_json", "quiet", "log_format")}
     _run(job_of(corpus, out, told), **how)
 

@@ -12,7 +12,16 @@ from batchembed.controls import Pattern
 from batchembed.exchange import Role
 from batchembed.job import writing
 from batchembed.job.allowed import RoleColumn
-from batchembed.job.settings import Access, Corpus, Limits, Model, Output, Price, Similarity
+from batchembed.job.settings import (
+    Access,
+    Corpus,
+    Limits,
+    Metrics,
+    Model,
+    Output,
+    Price,
+    Similarity,
+)
 from batchembed.spec import Spec
 
 if TYPE_CHECKING:
@@ -36,6 +45,7 @@ class Job:
     similarity: Similarity | None = None
     price: Price = field(default_factory=Price)
     access: Access = field(default_factory=Access)
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def corpus(self) -> CorpusSettings:
@@ -114,5 +124,6 @@ class Job:
                 "similarity": self.similarity,
                 "price": self.price,
                 "access": self.access,
+                "metrics": self.metrics,
             }
         )

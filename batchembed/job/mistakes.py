@@ -18,6 +18,7 @@ from batchembed.job.settings import (
     Control,
     Corpus,
     Limits,
+    Metrics,
     Model,
     Output,
     Price,
@@ -55,6 +56,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         "similarity": Similarity,
         "price": Price,
         "access": Access,
+        "metrics": Metrics,
         "model.controls": Control,
         "model.http": Http,
     }.items()

@@ -252,6 +252,18 @@ class Similarity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """What machines that watch a run are told."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _TABLE
+
+    textfile: Path | None = None
+    """A file for Prometheus, written every minute: node_exporter's textfile collector reads it."""
+    opentelemetry: Flag = False
+    """Send metrics and a span by OTLP, to where OTEL_EXPORTER_OTLP_ENDPOINT says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """How to reach the provider. Nothing here changes a vector, and no key ever stands here."""
 

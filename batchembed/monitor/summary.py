@@ -36,6 +36,7 @@ class Summary:
     dimensions: int = 0
     columns: list[str] = field(default_factory=list)
     parts: int = 0
+    output_bytes: int = 0
     similarity: list[str] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)

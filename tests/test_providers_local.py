@@ -13,7 +13,7 @@ from batchembed.errors import JobError, MissingExtraError
 from batchembed.exchange import Control, Fatal, Limits, Refused, Request, Response
 from batchembed.providers import Access, local, open_provider, sentence_transformers
 from batchembed.providers.presets.own import STATIC_DIMENSIONS, STATIC_MODEL
-from batchembed.providers.static_model import EMBEDDED
+from batchembed.providers.static_files import EMBEDDED
 from batchembed.spec import Spec
 
 

@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 
 from batchembed.errors import DamagedError
 from batchembed.providers import static_words
-from batchembed.providers.static_model import EMBEDDED, StaticModel
+from batchembed.providers.static_files import EMBEDDED
+from batchembed.providers.static_model import StaticModel
 
 MODEL = StaticModel.load()
 ROWS = np.load(EMBEDDED / "rows.npy")

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from batchembed.providers.static_model import EMBEDDED, StaticModel
+from batchembed.providers.static_files import EMBEDDED
+from batchembed.providers.static_model import StaticModel
 
 FloatArray = npt.NDArray[np.float64]
 Pair = tuple[float, str, str]

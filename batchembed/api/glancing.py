@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batchembed.errors import BatchembedError
 from batchembed.parts import RunVectors, read_manifest
@@ -41,6 +40,8 @@ def _glances(root: Path, k: int) -> list[Glance]:
     file = root / "similarity" / "top_k.arrow"
     if manifest is None or not file.is_file() or manifest.counts["rows"] > GLANCE_ROWS:
         return []
+    import pyarrow.compute as pc  # as long to import as a run of some thousand rows takes
+
     compared = manifest.compared or {}
     against, column = compared.get("against"), compared.get("column")
     left = RunVectors(root, column=column)

@@ -5,6 +5,7 @@ first lane is the model in this process, so that few texts cost no start-up. Whe
 wait, workers are started one after another, and each joins once it says that it has the same model.
 A worker takes two requests, so that it finds the next one when it is done. A worker that dies is
 not started again: the request it had is done here, the vectors are the same wherever they are made.
+Where workers were started early, the first lane stays out: the model here need not even be loaded.
 """
 
 from __future__ import annotations
@@ -117,11 +118,13 @@ class Lanes:
         self._most = most_workers(workers)
         self._lock = threading.Lock()
         self._free: SimpleQueue[Encoder | Worker] = SimpleQueue()
-        self._free.put(model)
         self._started: list[Worker] = []
         self._joined: set[Worker] = set()
         self._starts = self._inside = self._waited = 0
-        self._resting = self._closed = False
+        self._resting, self._closed = bool(early), False
+        self._expected = len(early)
+        if not early:
+            self._free.put(model)
         for worker in early:
             self._starts += 1
             threading.Thread(target=self._let_join, args=(worker,), daemon=True).start()
@@ -179,6 +182,7 @@ class Lanes:
                 return
             self._waited = 0
             self._starts += 1
+            self._expected += 1
         threading.Thread(target=self._start, name="start a worker", daemon=True).start()
 
     def _start(self) -> None:
@@ -186,6 +190,9 @@ class Lanes:
         try:
             worker = Worker(self.dimensions)
         except OSError:  # no more processes or memory to be had: the other lanes serve
+            with self._lock:
+                self._expected -= 1
+                self._wake()
             return
         self._let_join(worker)
 
@@ -197,12 +204,20 @@ class Lanes:
                 worker.kill()
         same = worker.identity() == identity(self._model)
         with self._lock:
+            self._expected -= 1
             if same and not self._closed:
                 self._joined.add(worker)
                 for _ in range(REQUESTS_A_WORKER):
                     self._free.put(worker)
                 return
+            self._wake()
         worker.close()
+
+    def _wake(self) -> None:
+        """Let requests be done here again where too few workers are left to do them."""
+        if self._resting and len(self._joined) < _MANY and not self._expected:
+            self._resting = False
+            self._free.put(self._model)
 
     def _drop(self, worker: Worker) -> None:
         """Let no more requests go to a worker that died."""
@@ -210,9 +225,7 @@ class Lanes:
             if self._closed:
                 raise RuntimeError("the provider is closed")
             self._joined.discard(worker)
-            if self._resting and len(self._joined) < _MANY:
-                self._resting = False
-                self._free.put(self._model)
+            self._wake()
         worker.close()
 
 

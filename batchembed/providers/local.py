@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from batchembed.cores import cores
 from batchembed.exchange import About, Fatal, Limits, Outcome, Refused, Request, Response
@@ -16,12 +18,18 @@ from batchembed.providers.lanes import (
     Worker,
     most_workers,
 )
-from batchembed.providers.static_worker import Encoder, Spans
+from batchembed.providers.static_files import EMBEDDED, checked, identity
+from batchembed.providers.static_worker import Answer, Encoder, Spans
 from batchembed.spec import Spec
 
-# Two requests for each lane: one is encoded, the other is packed, on its way or written down. The
-# vectors of 1,000 texts fit into a pipe, so that a worker can go on while they wait to be read.
-_WORKERS = min(cores() - 1, MOST_WORKERS)
+if TYPE_CHECKING:
+    from batchembed.providers.static_model import StaticModel
+
+# As many workers as cores: this process has little to do while they encode, and where it has much,
+# they wait for it. Two requests for each lane: one is encoded, the other is packed, on its way or
+# written down. The vectors of 1,000 texts fit into a pipe, so that a worker can go on while they
+# wait to be read.
+_WORKERS = min(cores(), MOST_WORKERS) if cores() > 1 else 0
 LIMITS = Limits(
     texts_per_request=1000,
     bytes_per_request=2 * 1024 * 1024,
@@ -82,6 +90,28 @@ class LocalProvider:
             self._close()
 
 
+class Later:
+    """The embedded model, loaded when it is first needed in this process. Safe with threads."""
+
+    def __init__(self, dimensions: int | None) -> None:
+        self.name, self.version, self.dimensions = identity(EMBEDDED, dimensions)
+        self._lock = threading.Lock()
+        self._model: StaticModel | None = None
+
+    def load(self) -> StaticModel:
+        """Return the model, loaded once."""
+        with self._lock:
+            if self._model is None:
+                from batchembed.providers.static_model import StaticModel
+
+                self._model = StaticModel.load(dimensions=self.dimensions)
+            return self._model
+
+    def encode(self, texts: tuple[str, ...], controls: Spans | None = None, /) -> Answer:
+        """Do what the model does."""
+        return self.load().encode(texts, controls)
+
+
 class Early:
     """Processes that load the embedded model while a run still reads its corpus."""
 
@@ -103,9 +133,10 @@ def open_static(
     spec: Spec, *, concurrency: int = LIMITS.concurrency, early: Sequence[Worker] = ()
 ) -> LocalProvider:
     """Return the embedded model as a provider of no more lanes than `concurrency`."""
-    from batchembed.providers.static_model import StaticModel
-
-    model = StaticModel.load(dimensions=spec.dimensions)
+    checked(EMBEDDED)
+    model = Later(spec.dimensions)
+    if not early:  # else it is theirs to load, and the time it takes is saved here
+        model.load()
     lanes = Lanes(model, workers=min(_WORKERS, concurrency - 1), early=early)
     return LocalProvider(
         lambda request: embed(lanes, request),

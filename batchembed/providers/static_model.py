@@ -8,22 +8,18 @@ by piece. Texts are cut at whitespace, and `Words` remembers the tokens of words
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from batchembed.errors import DamagedError
+from batchembed.providers.static_files import EMBEDDED, checked, identity
 from batchembed.providers.static_words import Span, Words
-
-EMBEDDED: Final = Path(__file__).parent / "default_model"
 
 _LARGEST_ROW: Final = 2**17  # the largest number in a row; 2**14 of them fit an int32
 _CHARACTERS_A_PIECE: Final = 3 * 2**10  # longer texts are cut, at a space or a mark if one is near
@@ -60,11 +56,8 @@ class StaticModel:
         between 1 and the model's own.
         """
         folder = EMBEDDED if folder is None else folder
-        about = _read_about(folder)
-        own = int(about["dimensions"])
-        wanted = own if dimensions is None else dimensions
-        if not 1 <= wanted <= own:
-            raise ValueError(f"`{about['name']}` has 1 to {own} dimensions, not `{dimensions}`")
+        checked(folder)
+        name, version, wanted = identity(folder, dimensions)
         rows = np.load(folder / "rows.npy")[:, :wanted]
         scales = np.load(folder / "scales.npy")
         grid = scales * np.float32(_LARGEST_ROW / (127 * float(scales.max())))
@@ -73,7 +66,7 @@ class StaticModel:
             step = slice(begin, begin + _ROWS_A_STEP)
             table[step] = np.rint(rows[step] * grid[step, None])
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        return cls(about["name"], about["version"], table=table, tokenizer=tokenizer)
+        return cls(name, version, table=table, tokenizer=tokenizer)
 
     def encode(
         self,
@@ -188,18 +181,3 @@ def _checked(spans: Sequence[Span], row: int) -> Sequence[Span]:
         if start < 0 or length < 0 or factor < 0 or not math.isfinite(factor):
             raise ValueError(f"text `{row}` has an impossible control: `{(start, length, factor)}`")
     return spans
-
-
-def _read_about(folder: Path) -> dict[str, Any]:
-    """Return what model.json says, once the files beside it are as it says."""
-    try:
-        about: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
-        for name, wanted in about["sha256"].items():
-            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != wanted:
-                raise DamagedError(
-                    f"`{folder / name}` is not as it was made", hint="reinstall batchembed"
-                )
-    except (OSError, ValueError, KeyError) as error:
-        hint = "reinstall batchembed"
-        raise DamagedError(f"the model in `{folder}` cannot be read: {error}", hint=hint) from error
-    return about

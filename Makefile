@@ -67,6 +67,14 @@ infinity: $(STAMP)
 	@.venv-infinity/bin/python -m pip install --quiet torch==2.13.0
 	@$(UV) pip install --quiet --python .venv-infinity/bin/python --group infinity
 
+# make docs  build the pages as a site, in site/; what is built needs no network
+.PHONY: docs
+docs: $(STAMP)
+	@test -x .venv-docs/bin/python || $(BIN)/python -m venv .venv-docs
+	@test -x .venv-docs/bin/mkdocs || $(UV) pip install --quiet --python .venv-docs/bin/python --group docs
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "built: site/index.html; its search needs a server: python3 -m http.server -d site"
+
 # make lint  ruff and mypy
 lint: $(STAMP)
 	@$(BIN)/ruff check .

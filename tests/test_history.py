@@ -48,7 +48,7 @@ def test_points_are_a_second_long_and_add_up():
     assert totals(one) == {"texts": 60, "tokens": 600, "requests": 20, "attempts": 20}
 
 
-@pytest.mark.parametrize("seconds", [599, 600, 601, 5_000, 40_000])
+@pytest.mark.parametrize("seconds", [599, 600, 601, 5_000, 10_000])
 def test_a_long_run_is_thinned_out_and_loses_nothing(seconds):
     """The file stays small, the points join without a gap, and their sums are the run's."""
     _, kept = lived(seconds, per_second=1)
@@ -91,16 +91,17 @@ def test_a_restart_goes_on_and_keeps_what_was():
 def test_many_executions_stay_small():
     """A run that is started again every minute for a week: the latest are kept, and thinned."""
     kept = []
-    for number in range(60):
+    for number in range(history.MOST_EXECUTIONS + 10):
         made = History(from_json(kept[-1]) if kept else (), keep=kept.append)
         made.begin(0.0, f"execution {number}", 1)
         for second in range(1, 400):
             made.answered(1, 1)
-            made.tick(float(second))
+            if second % 20 == 0:
+                made.tick(float(second))
         made.end(400.0)
     found = written(kept)
     assert len(found) == history.MOST_EXECUTIONS
-    assert found[-1].began == "execution 59"
+    assert found[-1].began == f"execution {history.MOST_EXECUTIONS + 9}"
     assert sum(len(one.points) for one in found) <= 2 * history.MOST_POINTS
     assert all(totals(one)["texts"] == 399 for one in found)
     assert len(kept[-1]) < 120_000

@@ -17,6 +17,7 @@ import batchembed
 from batchembed.errors import RunHeldError, UsageError
 from batchembed.lock import Hold
 from batchembed.monitor import Monitor
+from batchembed.monitor.telling import line
 from batchembed.similarity import (
     SimilaritySettings,
     choosing,
@@ -25,6 +26,7 @@ from batchembed.similarity import (
     output,
     rethreshold,
 )
+from batchembed.store import Writer
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def test_a_long_comparison_says_so_before_it_starts(run_of_texts, monkeypatch, t
     assert not (tmp_path / "near.arrow.unfinished").exists()
     monitor.phase("comparing")
     monitor.reach(50, 100)
-    assert "50 %, " in monitor.line()
+    assert "50 %" in line(monitor.progress())
 
 
 @pytest.mark.parametrize("asked", [{"top_k": 2}, {"dense": True}])
@@ -134,6 +136,25 @@ def test_two_comparisons_do_not_write_one_file(run_of_texts, asked, tmp_path):
     first.release()
     batchembed.similarity(run_of_texts, None, out, asked)
     assert [path.name for path in tmp_path.iterdir() if "near" in path.name] == ["near.arrow"]
+
+
+def test_a_killed_comparison_leaves_its_file_in_one_folder(run_of_texts, monkeypatch, tmp_path):
+    """Nothing lies about beside FILE but FILE.unfinished, and in the end nothing but FILE."""
+    out, asked = tmp_path / "near.arrow", SimilaritySettings(top_k=2)
+    monkeypatch.setattr(Writer, "__exit__", lambda *_: None)  # as killed: nobody cleans up
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "commit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            batchembed.similarity(run_of_texts, None, out, asked)
+    near = lambda: {path.name for path in tmp_path.iterdir() if path != run_of_texts.parent}
+    assert near() == {"near.arrow.unfinished"}
+    assert list((tmp_path / "near.arrow.unfinished").glob(".tmp-*"))
+    batchembed.similarity(run_of_texts, None, out, asked)
+    assert near() == {"near.arrow"}
+
+
+def interrupted(_):
+    raise KeyboardInterrupt
 
 
 def test_a_run_that_was_compared_before_is_taken_up(run_of_texts, monkeypatch, tmp_path):

@@ -31,6 +31,7 @@ from batchembed.spec import unsendable
 from batchembed.store import Store, Writer
 
 OTHER_FORMS = frozenset({".csv", ".tsv", ".parquet", ".json", ".jsonl", ".xlsx"})
+_FINISHED = "finished"
 _WRITABLE = "give the file to write as `--out`, in a folder where you may write"
 _WORTH_TELLING = 5.0
 _MINUTE = 60
@@ -65,21 +66,28 @@ def similarity(
     if expected.seconds > _WORTH_TELLING:
         monitor.say(f"comparing takes about {_duration(expected.seconds)}, unless much is known")
     monitor.phase("comparing", None, "scores")
-    keep = out.with_name(f"{out.name}.unfinished")
+    check_out(out)
+    keep = Store(out.absolute().with_name(f"{out.name}.unfinished"))
+    hold = Hold(keep.root, holder(SystemClock()), taken=f"another comparison writes `{out}`")
+    keep.sweep(".")
 
     def made(known: Path | None) -> Compared:
-        with arrow_writer(out) as writer:
+        with _writer(keep, _FINISHED, out) as writer:
             compared = compare(
-                mine, theirs, settings, write=writer, progress=monitor.reach, keep=keep, known=known
+                *(mine, theirs, settings),
+                write=writer,
+                progress=monitor.reach,
+                keep=keep.root,
+                known=known,
             )
             writer.commit()
         return compared
 
-    check_out(out)
-    hold = Hold(keep, holder(SystemClock()), taken=f"another comparison writes `{out}`")
     try:
         compared = unless_damaged(made, out)
-        Store(keep.parent).delete(keep.name)
+        beside = Store(keep.root.parent)
+        beside.rename(f"{keep.root.name}/{_FINISHED}", out.name)
+        beside.delete(keep.root.name)
     finally:
         hold.release(leave_nothing=True)
     monitor.close("compared", 0)
@@ -101,8 +109,13 @@ def _duration(seconds: float) -> str:
 def arrow_writer(out: Path) -> Writer:
     """Return a file that is written at `out`; raises UsageError where none can be."""
     check_out(out)
+    return _writer(Store(out.absolute().parent), out.name, out)
+
+
+def _writer(store: Store, name: str, out: Path) -> Writer:
+    """Return the file in a store that is to become `out`."""
     try:
-        return Store(out.absolute().parent).create(out.name, hashed=False)
+        return store.create(name, hashed=False)
     except OSError as error:
         raise UsageError(f"cannot write `{out}`: {error.strerror}", hint=_WRITABLE) from error
 

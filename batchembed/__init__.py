@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from batchembed.errors import BatchembedError
     from batchembed.job import Job, from_dict, load
     from batchembed.monitor import Monitor, Summary
-    from batchembed.run import run, run_async
+    from batchembed.run import merge, run, run_async
 
 __version__ = VERSION
 
@@ -26,6 +26,7 @@ _HOMES = {
     "Summary": "monitor",
     "from_dict": "job",
     "load": "job",
+    "merge": "run",
     "plan": "api",
     "report": "api",
     "run": "run",
@@ -44,6 +45,7 @@ __all__ = [
     "__version__",
     "from_dict",
     "load",
+    "merge",
     "plan",
     "report",
     "run",

@@ -241,8 +241,8 @@ def complete(run: Run, manifest: Manifest) -> Summary:
 
 def listen(run: Run) -> None:
     """Let the monitor leave word in the run directory: the progress, and what was done when."""
-    store, monitor = run.store, run.monitor
-    monitor.summary.path = str(store.root)
+    store, monitor = run.own, run.monitor
+    monitor.summary.path = str(run.store.root)
     monitor.keep = lambda told: _replace(store, PROGRESS, orjson.dumps(told))
     monitor.history = History(read_history(store), keep=lambda told: _replace(store, HISTORY, told))
     monitor.listeners = _watchers(run)

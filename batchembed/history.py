@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
+from datetime import datetime
+from math import inf
 from typing import Any
 
 import orjson
@@ -208,3 +210,61 @@ def _point(told: dict[str, Any]) -> Point:
     """Return a point; columns of a newer version are passed over."""
     known = {column.name for column in fields(Point)}
     return Point(**{name: value for name, value in told.items() if name in known})
+
+
+def overlaid(executions: Sequence[Execution]) -> list[Execution]:
+    """Return executions in the order of their beginning, those that went on at once as one.
+
+    Its points add up what the others' have, limits too: each had its share of them.
+    """
+    groups: list[list[Execution]] = []
+    end = -inf
+    for one in sorted(executions, key=lambda one: one.began):
+        if not one.points:
+            continue
+        if _moment(one) > end:
+            groups.append([])
+        groups[-1].append(one)
+        end = max(end, _moment(one) + one.points[-1].at + one.points[-1].seconds)
+    return [group[0] if len(group) == 1 else _as_one(group) for group in groups]
+
+
+def _as_one(group: Sequence[Execution]) -> Execution:
+    """Return one execution for several; a point is as long as the longest of theirs."""
+    whole = Execution(group[0].began, sum(one.to_send for one in group))
+    step = max(STEP_SECONDS, *(point.seconds for one in group for point in one.points))
+    slots: dict[int, Point] = {}
+    limits: dict[int, dict[int, Limits]] = {}
+    for number, one in enumerate(group):
+        later = _moment(one) - _moment(whole)
+        for point in one.points:
+            at = int((later + point.at + point.seconds / 2) // step)
+            there = slots.setdefault(at, Point(at * step, step))
+            slots[at] = replace(there.joined(point), at=there.at, seconds=step)
+            limits.setdefault(at, {})[number] = point.requests_per_minute, point.tokens_per_minute
+        for wait in one.waits:
+            whole.waits.append(replace(wait, at=round(later + wait.at, 3)))
+    for at in sorted(slots):
+        point = slots[at]
+        point.requests_per_minute, point.tokens_per_minute = _added(limits[at].values())
+        whole.points.append(point)
+    waits, whole.waits = sorted(whole.waits, key=lambda wait: wait.at), []
+    for wait in waits:
+        whole.wait(wait)
+    return whole
+
+
+def _added(limits: Iterable[Limits]) -> Limits:
+    """Return the sum of shares of limits; None where one of them is not known."""
+    known = list(limits)
+    requests = [one for one, _ in known if one is not None]
+    tokens = [one for _, one in known if one is not None]
+    return (
+        sum(requests) if len(requests) == len(known) else None,
+        sum(tokens) if len(tokens) == len(known) else None,
+    )
+
+
+def _moment(one: Execution) -> float:
+    """Return when an execution began, in seconds."""
+    return datetime.fromisoformat(one.began).timestamp()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from batchembed.ledger import Ledger, Missing
 from batchembed.monitor import Monitor, Summary
 from batchembed.parts import VECTOR, FileNote, read_manifest
 from batchembed.plan import Requests, Tally
+from batchembed.shard import Shard
 from batchembed.spec import Keyer, Spec
 from batchembed.store import SCRATCH, Store
 from batchembed.survey import Reading, Survey
@@ -39,7 +41,11 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What every step of one run is given. `still_ours` raises when the run must not go on."""
+    """What every step of one run is given. `still_ours` raises when the run must not go on.
+
+    `store` is the run directory. A `shard` sends what is its own alone, and publishes nothing;
+    one that is `merging` sends nothing. `alone` makes this the only process that may write.
+    """
 
     job: Job
     store: Store
@@ -49,6 +55,14 @@ class Run:
     still_ours: Callable[[], None] = lambda: None
     retry_rejects: bool = False
     trial: Trial | None = None
+    shard: Shard | None = None
+    merging: bool = False
+    alone: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    @property
+    def own(self) -> Store:
+        """Where this process keeps what is its own: the run directory, or a shard's part of it."""
+        return self.shard.store(self.store) if self.shard else self.store
 
     @property
     def summary(self) -> Summary:
@@ -88,11 +102,20 @@ def reading(job: Job) -> Reading:
 def take_survey(run: Run, rows: Corpus, spec: Spec) -> Survey:
     """Read the corpus once: the key of every row, and what cannot be sent."""
     run.monitor.phase("reading", rows.rows_known)
-    survey = Survey(run.store.path(SCRATCH))
+    survey = Survey(run.own.path(SCRATCH))
     survey.take(rows, Keyer(spec), reading(run.job), run.advance)
     run.summary.rows = survey.total
-    run.summary.reasons = dict(survey.unsendable)
+    run.summary.reasons = {} if run.shard else dict(survey.unsendable)
     return survey
+
+
+def lacking(run: Run, ledger: Ledger, survey: Survey) -> Missing:
+    """Return what the ledger lacks of the corpus, or of the texts of the shard."""
+    keys, shard = survey.keys(), run.shard
+    if shard is not None:
+        keys = (shard.own(some) for some in keys)
+    found = ledger.missing(keys, scratch=run.own.path(SCRATCH))
+    return found if run.trial is None else found.few(run.trial.rows)
 
 
 def most_rejects(run: Run, survey: Survey, missing: Missing) -> int:
@@ -101,7 +124,7 @@ def most_rejects(run: Run, survey: Survey, missing: Missing) -> int:
     summary.distinct, summary.reused = missing.distinct, missing.paid
     summary.to_send = missing.to_send
     most = run.job.limits.max_rejects.rows(survey.total)
-    if not missing.distinct:
+    if survey.lost == survey.total:
         raise CorpusError(
             f"no row of the corpus has a text to embed (`{survey.total}` rows)",
             hint="check `corpus.text`",
@@ -220,7 +243,7 @@ def say_damage(monitor: Monitor, ledger: Ledger, damaged: list[FileNote]) -> Non
 
 def wants_batches(run: Run, missing: Missing) -> bool:
     """Return whether there is anything for the batch lane: to hand in, or that was handed in."""
-    handed_in = has_submissions(run.store)
+    handed_in = has_submissions(run.own)
     new = bool(missing.to_send) and run.job.access.lane == "batch" and run.trial is None
     return handed_in or new
 

@@ -12,26 +12,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchembed import completing, corpus, costing, directory, preparing, publish
+from batchembed import completing, corpus, directory, equipping, preparing, publish, sharing
 from batchembed.clock import Clock, SystemClock
 from batchembed.embed import Feed, disk_error, has_submissions
 from batchembed.engines import batch, local
 from batchembed.errors import BatchembedError, CorpusError, NotFinishedError
-from batchembed.guarding import Guard
 from batchembed.interrupts import raise_on_signal
 from batchembed.job import Job
-from batchembed.ledger import Ledger
+from batchembed.ledger import Ledger, Missing
 from batchembed.lock import Hold
 from batchembed.monitor import Monitor, Summary, let_go
 from batchembed.packing import Packer
 from batchembed.parts import Manifest
 from batchembed.plan import Probe
 from batchembed.preparing import Run, Trial
-from batchembed.prices import Lane
+from batchembed.shard import parse
 from batchembed.spec import Spec
 from batchembed.store import NEXT, SCRATCH, Store
 from batchembed.survey import CorpusFeed
-from batchembed.watching import watching
 
 if TYPE_CHECKING:
     from batchembed.corpus import Corpus
@@ -46,11 +44,14 @@ def run(
     clock: Clock | None = None,
     retry_rejects: bool = False,
     cancelled: threading.Event | None = None,
+    shard: str | None = None,
 ) -> Summary:
     """Run a job, or continue it, and return what it came to.
 
     With `retry_rejects`, texts that were rejected before are asked again. Once `cancelled` is
     set, by any thread, what is in flight may land, is kept, and NotFinishedError is raised.
+    A `shard`, such as "3/20", sends its share of the texts, beside the others, and publishes
+    nothing; `merge` does that, or a run without one.
 
     Raises UsageError before anything is sent, ActionNeededError when a person must act,
     NotFinishedError when the same call later will go on, InterruptedRunError after a signal.
@@ -58,7 +59,25 @@ def run(
     clock, monitor = clock or SystemClock(), monitor or Monitor("quiet")
     store = Store(Path(job.output.path))
     told = Run(job, store, monitor, environ or os.environ, clock, retry_rejects=retry_rejects)
+    if shard is not None:
+        told = replace(told, shard=parse(shard))
     return _held(told, cancelled)
+
+
+def merge(
+    job: Job,
+    monitor: Monitor | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    clock: Clock | None = None,
+) -> Summary:
+    """Publish what the shards of a run have: the run of the whole that sends nothing.
+
+    Raises NotFinishedError, which names the shards, when texts are missing; and what `run` raises.
+    """
+    clock, monitor = clock or SystemClock(), monitor or Monitor("quiet")
+    store = Store(Path(job.output.path))
+    return _held(Run(job, store, monitor, environ or os.environ, clock, merging=True))
 
 
 def probe(
@@ -75,6 +94,7 @@ def probe(
     """
     clock, monitor = clock or SystemClock(), monitor or Monitor("quiet")
     trial, store = Trial(rows), Store(Path(job.output.path))
+    sharing.check_lane(store)
     if has_submissions(store):  # any row may be on its way in a batch
         return None
     summary = _held(Run(job, store, monitor, environ or os.environ, clock, trial=trial))
@@ -95,10 +115,11 @@ def probe(
 def _held(run: Run, cancelled: threading.Event | None = None) -> Summary:
     """Tell the story while nobody else may write into the directory."""
     store, monitor = run.store, run.monitor
-    hold = Hold(store.root, directory.holder(run.clock))
+    hold = Hold(store.root, directory.holder(run.clock, run.shard), run.shard)
     try:
         with raise_on_signal():
-            return _story(replace(run, still_ours=partial(_check, hold, cancelled)))
+            ours = partial(_check, hold, cancelled)
+            return _story(replace(run, still_ours=ours, alone=hold.alone))
     except BatchembedError as error:
         changed = isinstance(error, CorpusError) and monitor.summary.sent > 0
         why = NotFinishedError(error.message, hint=error.hint) if changed else error
@@ -117,11 +138,11 @@ def _held(run: Run, cancelled: threading.Event | None = None) -> Summary:
         let_go(monitor)
         if not hold.is_ours():
             hold.leave()
-        elif directory.is_run(store):
-            store.delete(SCRATCH)
-            hold.release()
         else:
-            hold.release(leave_nothing=True)
+            known = directory.is_run(store)
+            if known or run.shard is not None:
+                run.own.delete(SCRATCH)
+            hold.release(leave_nothing=not known)
 
 
 def _stopped(hold: Hold, monitor: Monitor, code: int, why: BatchembedError | None = None) -> None:
@@ -131,13 +152,16 @@ def _stopped(hold: Hold, monitor: Monitor, code: int, why: BatchembedError | Non
     monitor.close("stopped", code, why)
 
 
-async def run_async(job: Job, monitor: Monitor | None = None) -> Summary:
+async def run_async(
+    job: Job, monitor: Monitor | None = None, *, shard: str | None = None
+) -> Summary:
     """Run a job from a loop of the caller's own; see `run`. Signals stay the caller's.
 
     Cancelled, it waits until what was in flight has landed and is kept, some seconds at most.
     """
     cancelled = threading.Event()
-    work = asyncio.ensure_future(asyncio.to_thread(run, job, monitor, cancelled=cancelled))
+    running = asyncio.to_thread(run, job, monitor, cancelled=cancelled, shard=shard)
+    work = asyncio.ensure_future(running)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -159,23 +183,37 @@ def _check(hold: Hold, cancelled: threading.Event | None) -> None:
 def _story(run: Run) -> Summary:
     """Tell the run from its beginning to its end."""
     spec = preparing.checked_spec(run.job)
-    if directory.is_run(run.store):
-        publish.roll_forward(run.store)
-    rows = corpus.scan(run.job.corpus, scratch=run.store.path(SCRATCH))
+    if directory.is_run(run.store) and publish.is_begun(run.store):
+        with run.alone():
+            publish.roll_forward(run.store)
+    rows = corpus.scan(run.job.corpus, scratch=run.own.path(SCRATCH))
     preparing.check_against(run.job, spec)
     preparing.check_columns(run.job, spec, rows)
-    manifest = directory.claim(run.store, preparing.identity(run.job, spec), run.clock)
+    identity, shard = preparing.identity(run.job, spec), run.shard
+    if shard is None:
+        manifest = directory.claim(run.store, identity, run.clock)
+    else:
+        manifest = directory.last(run.store, identity)
+    done = manifest if _is_done(run, manifest, rows) else None
+    if shard is not None:
+        if done is not None:
+            return sharing.nothing_to_do(run, done)
+        directory.claim_shard(run.store, shard, identity, run.clock, alone=run.alone)
     completing.listen(run)
-    if manifest is not None and directory.is_done(
-        run.store, manifest, _told(run, rows), but_for_rejects=run.retry_rejects
-    ):
+    if done is not None:
         if run.trial is not None:
             return run.monitor.close("probed", 0)
         directory.keep_job(run.store, run.job.to_toml())
-        return completing.only_compare(run, manifest)
+        return completing.only_compare(run, done)
 
     with local.begin(run.job, spec, rows.rows_about) as begun:
         return _made(run, spec, rows, before=manifest, begun=begun)
+
+
+def _is_done(run: Run, manifest: Manifest | None, rows: Corpus) -> bool:
+    """Return whether a complete run stands there for this very corpus."""
+    told, rejects_too = _told(run, rows), run.retry_rejects
+    return directory.is_done(run.store, manifest, told, but_for_rejects=rejects_too)
 
 
 def _made(
@@ -183,32 +221,33 @@ def _made(
 ) -> Summary:
     """Make what is not there yet: `before` is the manifest of what is."""
     survey = preparing.take_survey(run, rows, spec)
-    ledger, damaged = directory.open_ledger(run.store, before)
+    ledger, damaged = directory.open_ledger(run.store, before, run.shard)
     preparing.say_damage(run.monitor, ledger, damaged)
     if run.retry_rejects:
         ledger.rejects.clear()
-    missing = ledger.missing(survey.keys(), scratch=run.store.path(SCRATCH))
-    if run.trial is not None:
-        missing = missing.few(run.trial.rows)
+    missing = preparing.lacking(run, ledger, survey)
+    sharing.check_shards(run, ledger, survey, missing, before)
     most = preparing.most_rejects(run, survey, missing)
     rows.unchanged()
     directory.keep_job(run.store, run.job.to_toml())
     if preparing.wants_batches(run, missing):
         feed = batch.lines(rows, survey, missing, preparing.reading(run.job), spec)
-        plant = _plant(run, spec, ledger, most_rejects=most, lane="batch")
-        batch.embed(run.job, feed, plant, ledger, run.store)
-        ledger, _ = directory.open_ledger(run.store, before)
-        missing = ledger.missing(survey.keys(), scratch=run.store.path(SCRATCH))
+        plant = equipping.plant(run, spec, ledger, most_rejects=most, lane="batch")
+        batch.embed(run.job, feed, plant, ledger, run.own)
+        ledger, _ = directory.open_ledger(run.store, before, run.shard)
+        missing = preparing.lacking(run, ledger, survey)
         preparing.check_leftovers(run, missing)
     packer = Packer(local.limits(run.job, spec))
     feed = CorpusFeed(rows, survey, missing, preparing.reading(run.job), packer)
     allowed = most - survey.lost - missing.rejected
-    if run.trial is not None:
-        plant = _plant(run, spec, ledger, most_rejects=allowed, begun=begun)
-        return _tried(run, ledger, feed, plant)
+    if run.trial is not None or run.shard is not None:
+        plant = equipping.plant(run, spec, ledger, most_rejects=allowed, begun=begun)
+        return _sent(run, ledger, feed, plant, missing)
     with completing.staging(run, spec, rows, survey, ledger) as staging:
         if missing.to_send:
-            plant = _plant(run, spec, ledger, most_rejects=allowed, begun=begun, staging=staging)
+            plant = equipping.plant(
+                run, spec, ledger, most_rejects=allowed, begun=begun, staging=staging
+            )
             _embed(run, ledger, feed, plant)
         rows.unchanged()
         run.still_ours()
@@ -216,6 +255,7 @@ def _made(
         staged = staging.end(run.advance)
     if staged.rejected > most:
         raise completing.refuse_rejects(run, staged, most, before=before)
+    sharing.gather(run)
     draft = completing.manifest_of(run, spec, _told(run, rows), ledger, staged=staged)
     draft = completing.compare_as_asked(run, draft, run.store.path(NEXT))
     run.still_ours()
@@ -230,50 +270,14 @@ def _embed(run: Run, ledger: Ledger, feed: Feed, plant: local.Plant) -> None:
         local.embed(run.job, feed, plant)
 
 
-def _tried(run: Run, ledger: Ledger, feed: CorpusFeed, plant: local.Plant) -> Summary:
-    """Send the few rows of a trial, and publish nothing."""
-    if run.trial is not None and run.summary.to_send:
-        _embed(run, ledger, run.trial.watch(feed), plant)
+def _sent(
+    run: Run, ledger: Ledger, feed: CorpusFeed, plant: local.Plant, missing: Missing
+) -> Summary:
+    """Send the few rows of a trial, or the texts of a shard, and publish nothing."""
+    if run.summary.to_send:
+        _embed(run, ledger, run.trial.watch(feed) if run.trial else feed, plant)
     run.summary.dimensions = ledger.dimensions or 0
-    return run.monitor.close("probed", 0)
-
-
-def _plant(
-    run: Run,
-    spec: Spec,
-    ledger: Ledger,
-    *,
-    most_rejects: int,
-    lane: Lane = "online",
-    staging: publish.Ahead | None = None,
-    begun: Early | None = None,
-) -> local.Plant:
-    """Return what the engine works with; what is paid from now on has the price of `lane`."""
-    price = costing.price_of(run.job, spec, lane)
-    stops = run.job.limits.on_model_change == "stop"
-
-    def unstaged() -> int:
-        return run.summary.rows - (staging.rows if staging is not None else 0)
-
-    plant = local.Plant(
-        spec=spec,
-        key=preparing.provider_key(run.job, spec, run.environ),
-        renew=preparing.key_reader(run.job, spec, run.environ),
-        versions=frozenset(ledger.bill.model_versions) if stops else None,
-        objection=Guard(run, unstaged).objection,
-        watching=watching(run, preparing.reading(run.job).role, run.summary.to_send),
-        ledger=ledger,
-        monitor=run.monitor,
-        clock=run.clock,
-        most_rejects=most_rejects,
-        dimensions=ledger.dimensions,
-        outputs=ledger.outputs,
-        budget=costing.budget(run.job, spec, price, ledger.bill),
-        begun=begun,
-    )
-    ledger.rate = costing.rate_of(price)
-    run.monitor.paid = lambda: costing.cost_of(ledger.bill, price)
-    return plant
+    return sharing.end(run, ledger, missing) if run.shard else run.monitor.close("probed", 0)
 
 
 def _told(run: Run, rows: Corpus) -> dict[str, Any]:

@@ -56,6 +56,12 @@ class Store:
             writer.write(data)
             writer.commit()
 
+    def put_new(self, name: str, data: bytes) -> None:
+        """Write a whole file as `put` does, unless it is there: of several writers one is first."""
+        with self.create(name) as writer:
+            writer.write(data)
+            writer.commit(new=True)
+
     def create(self, name: str, *, hashed: bool = True) -> Writer:
         """Open a file for writing that appears under its name when it is committed."""
         self.make_folder(str(Path(name).parent))
@@ -211,11 +217,23 @@ class Writer:
         """The hex digest of what was written so far, "" where that is not hashed."""
         return self._hash.hexdigest() if self._hash else ""
 
-    def commit(self) -> None:
-        """Make the file durable and give it its name."""
+    def commit(self, *, new: bool = False) -> None:
+        """Make the file durable and give it its name; if `new`, unless that is taken."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        self._temporary.rename(self._final)
+        if not (new and self._linked()):
+            self._temporary.rename(self._final)
         self._committed = True
         sync_folder(self._final.parent)
+
+    def _linked(self) -> bool:
+        """Give the file its name unless that is taken; False on a disk that has no hard links."""
+        try:
+            self._final.hardlink_to(self._temporary)
+        except FileExistsError:
+            pass
+        except OSError:
+            return False
+        self._temporary.unlink()
+        return True

@@ -142,7 +142,7 @@ def test_a_strict_look_for_strangers_would_lock_the_user_out(tmp_path, monkeypat
     """The control: without the exception for what a dead claim leaves, the test above fails."""
     store = Store(tmp_path)
     store.put("checkpoint/.tmp-1", b"half")
-    monkeypatch.setattr(directory, "TEMPORARY", "never")
+    monkeypatch.setattr(directory.whole, "TEMPORARY", "never")
     with pytest.raises(JobError):
         claimed(store)
 

@@ -15,6 +15,7 @@ NAMES = {
     "Summary": type,
     "from_dict": "function",
     "load": "function",
+    "merge": "function",
     "plan": "function",
     "report": "function",
     "run": "function",

@@ -12,14 +12,14 @@ ROOT = Path(__file__).parent.parent / "batchembed"
 LEVELS = (
     (
         "spec exchange described handed prompts store monitor errors buckets clock controls cores "
-        "version history interrupts metrics seal lock direct"
+        "version history interrupts metrics seal lock direct shard"
     ),
     "corpus packing pacing ledger segments parts providers prices",
     "embed publish plan verify similarity search report job survey directory",
     "engines costing",
     "preparing",
-    "watching guarding",
-    "completing",
+    "watching guarding sharing",
+    "completing equipping",
     "run",
     "api",
     "cli airflow words __main__ __init__",

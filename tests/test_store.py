@@ -337,7 +337,7 @@ def test_a_killed_process_holds_nothing(tmp_path):
 def test_a_child_does_not_inherit_the_hold(tmp_path):
     """A key command that outlives the run must not keep the directory."""
     hold = Hold(tmp_path, HOLDER)
-    assert not os.get_inheritable(hold._file)
+    assert not os.get_inheritable(hold._locks[0]._file)
     hold.release()
 
 

@@ -16,6 +16,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 COMMANDS = (
     beginning.init,
     running.run,
+    running.merge,
     running.embed,
     running.plan,
     running.status,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -26,7 +27,7 @@ from batchembed.cli.frame import (
 from batchembed.errors import BatchembedError
 
 if TYPE_CHECKING:
-    from batchembed.job import Job
+    from batchembed.monitor import Monitor, Summary
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,6 +37,7 @@ R = TypeVar("R")
 @click.argument("job_file", metavar="JOB.toml", type=click.Path(dir_okay=False))
 @settings_option
 @click.option("--out", metavar="RUN", help="The run directory, instead of the job file's.")
+@click.option("--shard", metavar="I/N", help="Send the part I of N alone, from 0/N on; then merge.")
 @retry_rejects
 @as_json
 @quiet
@@ -51,8 +53,35 @@ def run(
     Example: batchembed run jobs/quickstart.toml --set limits.requests_per_minute=600
     """
     from batchembed.job import load
+    from batchembed.run import run as run_job
 
-    _run(load(job_file, overrides=overrides + watched(metrics), out=out), **how)
+    job = load(job_file, overrides=overrides + watched(metrics), out=out)
+    more = {name: how.pop(name) for name in ("retry_rejects", "shard")}
+    _run(partial(run_job, job, **more), **how)
+
+
+@click.command()
+@click.argument("job_file", metavar="JOB.toml", type=click.Path(dir_okay=False))
+@settings_option
+@click.option("--out", metavar="RUN", help="The run directory, instead of the job file's.")
+@as_json
+@quiet
+@log_format
+@metrics_file
+@leaves
+def merge(
+    job_file: str, overrides: tuple[str, ...], out: str | None, metrics: str | None, **how: Any
+) -> None:
+    """Publish what the shards of a run have. Sends nothing; where texts are missing, it says so.
+
+    \b
+    Example: batchembed merge jobs/quickstart.toml --out runs/sharded
+    """
+    from batchembed.job import load
+    from batchembed.run import merge as merge_job
+
+    job = load(job_file, overrides=overrides + watched(metrics), out=out)
+    _run(partial(merge_job, job), **how)
 
 
 def corpus_options(function: Callable[P, R]) -> Callable[P, R]:
@@ -90,10 +119,12 @@ def embed(corpus: tuple[str, ...], out: str, metrics: str | None, **told: Any) -
     Example: batchembed embed articles.csv --text text --id id --out runs/articles
     """
     from batchembed.job import job_of
+    from batchembed.run import run as run_job
 
     told["overrides"] += watched(metrics)
-    how = {name: told.pop(name) for name in ("retry_rejects", "as_json", "quiet", "log_format")}
-    _run(job_of(corpus, out, told), **how)
+    how = {name: told.pop(name) for name in ("as_json", "quiet", "log_format")}
+    retry_rejects = told.pop("retry_rejects")
+    _run(partial(run_job, job_of(corpus, out, told), retry_rejects=retry_rejects), **how)
 
 
 @click.command()
@@ -173,19 +204,23 @@ def _watched(path: Path, found: dict[str, Any], *, as_json: bool) -> dict[str, A
     return found
 
 
-def _run(job: Job, *, retry_rejects: bool, as_json: bool, quiet: bool, log_format: str) -> None:
+def _run(
+    start: Callable[[Monitor], Summary], *, as_json: bool, quiet: bool, log_format: str
+) -> None:
+    """Run a job to its end, say what it came to, and leave with its exit code."""
     from batchembed.api import glance
     from batchembed.monitor import let_go
-    from batchembed.run import run as run_job
-    from batchembed.words import run_words
+    from batchembed.words import run_words, shard_words
 
     monitor = monitor_for(quiet=quiet, logs=log_format)
     try:
-        summary = run_job(job, monitor, retry_rejects=retry_rejects)
+        summary = start(monitor)
     except BatchembedError as error:
         let_go(monitor)
         failed = monitor.close("stopped", error.exit_code)
         leave(error, as_json=as_json, logs=log_format, monitor=monitor, **failed.to_dict())
     if as_json or not (quiet or log_format == "json"):
-        answer(summary, run_words(summary, glance(summary.path)), as_json=as_json)
+        whole = summary.state == "complete"
+        words = run_words(summary, glance(summary.path)) if whole else shard_words(summary)
+        answer(summary, words, as_json=as_json)
     sys.exit(summary.exit_code)

@@ -42,7 +42,8 @@ class Budget:
     """What a run may cost. `most` is for the whole directory, `paid` what of it is spent before.
 
     `unsure` tokens may have been billed and are part of `paid`; `overhead` is the most bytes that
-    are put before a text.
+    are put before a text. Where one of `shards` has an equal share of what was not spent, `before`
+    was spent before there were any, and `most` is that and its share.
     """
 
     price: Price
@@ -50,6 +51,19 @@ class Budget:
     paid: Decimal = Decimal(0)
     unsure: int = 0
     overhead: int = 0
+    before: Decimal = Decimal(0)
+    shards: int = 1
+
+    def whole(self, most: Decimal) -> Decimal:
+        """Return the `limits.max_cost` of which this run has `most`."""
+        return self.before + (most - self.before) * self.shards
+
+    def told(self) -> str:
+        """Return the bound in words."""
+        if self.shards == 1:
+            return f"`limits.max_cost` of `{self.most:f}` {self.price.currency}"
+        whole = f"{amount(self.whole(self.most))} {self.price.currency}"
+        return f"this shard's share of `limits.max_cost`, 1/{self.shards} of {whole},"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +182,10 @@ class Purse:
         if self._unsure:
             lost = amount(price.of(self._unsure))
             unsure = f" ({lost} of it for answers that were lost, and may not have been billed)"
-        whole = amount(paid + need * MARGIN + price.of(2 * bound), up=True)
+        whole = amount(budget.whole(paid + need * MARGIN + price.of(2 * bound)), up=True)
         return ActionNeededError(
-            f"`limits.max_cost` of `{budget.most:f}` {price.currency} is used up: "
-            f"{amount(paid)} {price.currency} are paid{unsure}, and the next text may cost "
-            f"{amount(price.of(bound))}",
+            f"{budget.told()} is used up: {amount(paid - budget.before)} {price.currency} are paid"
+            f"{unsure}, and the next text may cost {amount(price.of(bound))}",
             hint=f"about {amount(need)} {price.currency} more are needed for {left:,} texts: "
             f"--set limits.max_cost={whole}",
         )

@@ -115,10 +115,10 @@ def _write(feed: Feed, batches: Batches, desk: Desk, budget: Budget | None) -> N
     if room is not None and needed > room:
         for one in list(desk.open):
             desk.forget(one)
-        whole = amount(budget.paid + budget.price.of(needed), up=True)
+        whole = amount(budget.whole(budget.paid + budget.price.of(needed)), up=True)
         raise ActionNeededError(
-            f"`limits.max_cost` of `{budget.most:f}` {budget.price.currency} could be passed: what "
-            "is handed in as a batch cannot be stopped, and a bill of one token a byte would be "
+            f"{budget.told()} could be passed: what is handed in as a batch cannot be stopped, "
+            "and a bill of one token a byte would be "
             f"{amount(budget.price.of(needed))}",
             hint=f"allow it with --set limits.max_cost={whole}, or send online, where a run stops "
             'at the bound: --set access.lane="online"',

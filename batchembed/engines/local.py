@@ -32,6 +32,7 @@ class Plant:
     `ask_about`: ask the server about itself first. `renew` reads the key anew, if it can change.
     `budget`: what the run may cost. `begun`: what `begin` gave.
     `versions` of the model answered before (None: any will do); `watching` is for canary texts.
+    `parts`: how many processes like this one share the limits a minute, each with an equal part.
     `objection`, given how many numbers a row takes if that is known, says why no more may be sent.
     """
 
@@ -50,6 +51,7 @@ class Plant:
     watching: Watching | None = None
     objection: Callable[[int | None], BatchembedError | None] = lambda _: None
     begun: Early | None = None
+    parts: int = 1
 
 
 def limits(job: Job, spec: Spec) -> Limits:
@@ -100,12 +102,9 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
         renew=plant.renew,
         begun=plant.begun,
     )
-    rates = Rates(
-        bounds.requests_per_minute,
-        bounds.tokens_per_minute,
-        bounds.texts_per_minute,
-        find=not bounds.unlimited,
-    )
+    stated = (bounds.requests_per_minute, bounds.tokens_per_minute, bounds.texts_per_minute)
+    requests, tokens, texts = (limit and limit / plant.parts for limit in stated)
+    rates = Rates(requests, tokens, texts, find=not bounds.unlimited, parts=plant.parts)
     history = plant.monitor.history
     rng = random.Random()  # noqa: S311 - jitter, no secret
     pacer = Pacer(rates, plant.clock, rng=rng, heard=history.attempted)

@@ -1,7 +1,8 @@
 """The ledger: what is paid for or rejected, and where each vector is."""
 
 from batchembed.ledger.bill import Bill
-from batchembed.ledger.checkpoint import Ledger, Published, forget, holds_anything
+from batchembed.ledger.checkpoint import Ledger, Published
+from batchembed.ledger.files import forget, holds_anything
 from batchembed.ledger.join import Missing
 from batchembed.ledger.places import NOWHERE, Places, Reader, Source
 

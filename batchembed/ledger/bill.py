@@ -33,6 +33,11 @@ class Bill:
             self.rates[rate] = self.rates.get(rate, 0) + tokens
         self.model_versions.update(model_versions)
 
+    def join(self, other: Bill) -> None:
+        """Add another bill."""
+        told = {n: getattr(other, n) for n in ("requests", "texts", "tokens", "unsure", "rates")}
+        self.add(told, other.model_versions)
+
     def count(self, texts: int, note: Mapping[str, Any]) -> None:
         """Add what the note of a frame says was billed for so many texts."""
         tokens = note.get("tokens", 0)

@@ -14,9 +14,8 @@ published parts are sources), the offset of its first byte in the low 48.
 from __future__ import annotations
 
 import itertools
-import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from batchembed.exchange import Keys, Reject, RowNumbers, Vectors
 from batchembed.ledger import join
 from batchembed.ledger.bill import Bill
+from batchembed.ledger.files import segments
 from batchembed.ledger.join import Missing
 from batchembed.ledger.places import NOWHERE, SOURCE_BITS, Places, Source
 from batchembed.segments import REJECTS, Damage, Frame, read_frames, rejects_frame, vectors_frame
@@ -57,10 +57,12 @@ class Published(Protocol):
 class Ledger:
     """The checkpoint of one run directory.
 
-    `published` are sources of vectors besides the segments; `dimensions` is known when there
-    are any, and `outputs`, the names of the vectors that each is joined of, where it is of
-    several. `rejects` are in memory: a job allows only so many. `rate` is what a million tokens
-    cost now, as it is noted with each answer; "" while nobody knows.
+    `published` are sources of vectors besides the segments, and so are the segments of `beside`:
+    those of the shards for a run of the whole, those of the run for a shard. `dimensions` is known
+    when there are any, and `outputs`, the names of the vectors that each is joined of, where it is
+    of several. `rejects` are in memory: a job allows only so many. `rate` is what a million tokens
+    cost now, as it is noted with each answer; "" while nobody knows. `bill` is of all of them,
+    `own` of this store's segments, `others` of those beside.
     """
 
     def __init__(
@@ -70,9 +72,10 @@ class Ledger:
         *,
         dimensions: int | None = None,
         outputs: tuple[str, ...] = (),
+        beside: Sequence[Store] = (),
     ) -> None:
         self.dimensions, self.outputs = dimensions, outputs
-        self._store = store
+        self._store, self._beside = store, tuple(beside)
         self._published = list(published)
         self._appender: Appender | None = None
         self._name = ""
@@ -87,7 +90,8 @@ class Ledger:
         self.rate = ""
         self.damage = Damage()
         self.rejects: dict[bytes, Reject] = {}
-        self.bill = Bill()
+        self.bill, self.own = Bill(), Bill()
+        self.others: list[Bill] = []
         self.places: Places | None = None
         self._source = 0
 
@@ -114,7 +118,7 @@ class Ledger:
             note["outputs"] = self.outputs = outputs
         end = self._write(vectors_frame(keys, vectors, note))
         self.dimensions = vectors.shape[1]
-        self.bill.count(len(keys), note)
+        self._count(len(keys), note)
         if rows is not None and self.places is not None:
             place = self._source << SOURCE_BITS | (end - 4 * vectors.size)
             self.places.note(rows, place, 4 * self.dimensions)
@@ -128,7 +132,7 @@ class Ledger:
         """Keep that tokens were billed and brought no vector, and that some may have been."""
         note = self._priced({"tokens": tokens} | ({"unsure": unsure} if unsure else {}))
         self._write(rejects_frame([], note))
-        self.bill.count(0, note)
+        self._count(0, note)
 
     def risk(self, tokens: int) -> None:
         """Keep how many tokens may be in flight from now on; 0 when nothing is.
@@ -157,6 +161,10 @@ class Ledger:
             if not (self._worth or self._at_risk):
                 self._store.delete(self._name)
         self._raise_sync_error()
+
+    def _count(self, texts: int, note: dict[str, Any]) -> None:
+        self.bill.count(texts, note)
+        self.own.count(texts, note)
 
     def _priced(self, note: dict[str, Any]) -> dict[str, Any]:
         return note | {"rate": self.rate} if self.rate else note
@@ -198,37 +206,45 @@ class Ledger:
 
     def load(self) -> None:
         """Read the rejects, the bill and the dimension that earlier runs left in the segments."""
-        for name in self._segment_names():
+        self.others = [self._load(store) for store in self._beside]
+        self.own = self._load(self._store)
+        for bill in (*self.others, self.own):
+            self.bill.join(bill)
+
+    def _load(self, store: Store) -> Bill:
+        """Read the segments of one store; return their bill."""
+        bill = Bill()
+        for path in segments(store):
             at_risk = 0
-            for frame in read_frames(self._store.path(name), self.damage):
+            for frame in read_frames(path, self.damage):
                 if frame.kind == REJECTS:
                     self.rejects.update((r.key, r) for r in frame.rejects())
-                    self.bill.count(0, frame.note)
+                    bill.count(0, frame.note)
                     at_risk = frame.note.get("at_risk", at_risk)
                 else:
                     self.dimensions = self.dimensions or frame.width // 4
                     self.outputs = self.outputs or tuple(frame.note.get("outputs", ()))
-                    self.bill.count(len(frame.keys), frame.note)
-            self.bill.unsure += at_risk
+                    bill.count(len(frame.keys), frame.note)
+            bill.unsure += at_risk
+        return bill
 
     def sources(self) -> list[Source]:
         """Return the files that places point into, by source number; last, this run's segment."""
         width = (self.dimensions or 0) * 4
         published = [Source(part.path, part.width, part.splits()) for part in self._published]
-        names = self._segment_names()
-        own = [] if self._appender is not None else [self._next_name()]
-        return published + [Source(self._store.path(name), width) for name in names + own]
+        own = [] if self._appender is not None else [self._store.path(self._next_name())]
+        return published + [Source(path, width) for path in self._paths() + own]
 
     def entries(self) -> Iterator[tuple[Keys, NDArray[np.int64]]]:
         """Yield (keys, places) of everything that has a vector."""
         for number, part in enumerate(self._published):
             for keys, offsets in part.entries():
                 yield keys, offsets | (number << SOURCE_BITS)
-        for number, name in enumerate(self._segment_names(), len(self._published)):
+        for number, path in enumerate(self._paths(), len(self._published)):
             width = (self.dimensions or 0) * 4
             frames = (
                 frame
-                for frame in read_frames(self._store.path(name))
+                for frame in read_frames(path)
                 if frame.kind != REJECTS and frame.width == width
             )
             for keys, offsets in _together(frames, width):
@@ -245,29 +261,14 @@ class Ledger:
         self.places = Places(scratch / "places")
         return join.missing(entries, corpus_keys, scratch=scratch, places=self.places)
 
-    def _segment_names(self) -> list[str]:
-        return _segments(self._store)
+    def _paths(self) -> list[Path]:
+        """Return the segments, those of this store last."""
+        return [path for store in (*self._beside, self._store) for path in segments(store)]
 
     def _next_name(self) -> str:
-        names = self._segment_names()
-        last = int(Path(names[-1]).stem) if names else 0
+        paths = segments(self._store)
+        last = int(paths[-1].stem) if paths else 0
         return f"{CHECKPOINT}/{last + 1:06d}.segment"
-
-
-def holds_anything(store: Store) -> bool:
-    """Return whether any text has a vector or a reject; a bill alone binds to no spec."""
-    frames = (frame for name in _segments(store) for frame in read_frames(store.path(name)))
-    return any(len(frame.keys) for frame in frames)
-
-
-def forget(store: Store) -> None:
-    """Delete the segments: all they hold is published."""
-    for name in _segments(store):
-        store.delete(name)
-
-
-def _segments(store: Store) -> list[str]:
-    return [n for n in store.names(CHECKPOINT) if re.fullmatch(r"\d+\.segment", Path(n).name)]
 
 
 def _together(frames: Iterator[Frame], width: int) -> Iterator[tuple[Keys, NDArray[np.int64]]]:

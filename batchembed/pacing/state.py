@@ -18,7 +18,8 @@ class Rates:
     """Limits a minute as the job states them; None: not known.
 
     `concurrency`: the most requests open at once. `find`: look for limits that nobody told;
-    without it (a model on this machine) nothing but the known limits holds requests back.
+    without it (a model on this machine) nothing but the known limits holds requests back. Of the
+    limits that a server tells, ours is one of so many equal `parts`.
     """
 
     requests_per_minute: float | None = None
@@ -26,6 +27,7 @@ class Rates:
     texts_per_minute: float | None = None
     concurrency: int | None = None
     find: bool = True
+    parts: int = 1
 
 
 class Permit(NamedTuple):

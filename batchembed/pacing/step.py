@@ -216,7 +216,8 @@ def _unavailable(
 
 def hear(state: State, rates: Rates, told: Told, now: float) -> State:
     """Return the state with what the server tells of its limits: it only ever tightens ours."""
-    requests, tokens = told.requests_per_minute or INF, told.tokens_per_minute or INF
+    requests = (told.requests_per_minute or INF) / rates.parts
+    tokens = (told.tokens_per_minute or INF) / rates.parts
     if (requests, tokens) != state.told[:2]:
         rate = AIM * min(rates.requests_per_minute or INF, requests) / 60.0
         found = state.found

@@ -1,7 +1,7 @@
 """Publishing: the table with its vectors, whole or not at all."""
 
 from batchembed.publish.ahead import Ahead
-from batchembed.publish.finishing import finish, roll_forward
+from batchembed.publish.finishing import finish, is_begun, roll_forward
 from batchembed.publish.staging import Form, Sides, Staged, stage
 
-__all__ = ["Ahead", "Form", "Sides", "Staged", "finish", "roll_forward", "stage"]
+__all__ = ["Ahead", "Form", "Sides", "Staged", "finish", "is_begun", "roll_forward", "stage"]

@@ -41,6 +41,11 @@ def finish(store: Store, manifest: Manifest, *, keep_segments: bool = False) -> 
     roll_forward(store)
 
 
+def is_begun(store: Store) -> bool:
+    """Return whether a publication was begun and is not finished."""
+    return store.path(f"{NEXT}/{MANIFEST}").is_file()
+
+
 def roll_forward(store: Store) -> bool:
     """Finish a publication that was begun; return whether there was one."""
     try:

@@ -10,7 +10,7 @@ from batchembed.words.looking import (
     verify_words,
 )
 from batchembed.words.plain import json_words, mistake, shown
-from batchembed.words.running import begun_words, plan_words, run_words, status_words
+from batchembed.words.running import begun_words, plan_words, run_words, shard_words, status_words
 
 __all__ = [
     "begun_words",
@@ -24,6 +24,7 @@ __all__ = [
     "provider_words",
     "report_words",
     "run_words",
+    "shard_words",
     "shown",
     "status_words",
     "verify_words",

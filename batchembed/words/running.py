@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HALF = 36
 NEEDS_A_PERSON = (1, 2, 4)
+NAMED = 10
 
 
 def begun_words(job: FirstJob, path: Path) -> str:
@@ -58,11 +59,21 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
     if s.learnt:
         most = [counted(n, name.removesuffix("s_per_request")) for name, n in s.learnt.items()]
         lines.append(row("learnt", f"the server takes at most {', '.join(most)} a request"))
+    lines += _paid_lines(s)
+    look = f"batchembed report {shlex.quote(s.path)}"
+    if s.columns:
+        look += f" --column {s.columns[0]}"
+    lines += [row("next", search), row("look", look)]
+    return "\n".join(lines)
+
+
+def _paid_lines(s: Summary) -> list[str]:
+    """Return what was paid, how well limits were used, what was tried again."""
     told = f"{counted(s.requests, 'request')}, {s.tokens:,} tokens"
     paid = money(s.cost, s.currency)
     earlier = s.cost and s.billed_tokens > s.tokens
     more = f"; {paid} for all {s.billed_tokens:,} of this directory" if earlier else f", {paid}"
-    lines.append(row("paid", told + more))
+    lines = [row("paid", told + more)]
     if s.cost and s.unsure_tokens:
         told = f"{s.unsure_tokens:,} more may have been billed: their answers were lost"
         lines.append(row("", told))
@@ -71,10 +82,18 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
     if s.failures:
         told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(s.failures.items()))
         lines.append(row("tried again", told))
-    look = f"batchembed report {shlex.quote(s.path)}"
-    if s.columns:
-        look += f" --column {s.columns[0]}"
-    lines += [row("next", search), row("look", look)]
+    return lines
+
+
+def shard_words(summary: Summary) -> str:
+    """Return what a shard came to."""
+    s = summary
+    if s.parts:
+        return f"{s.path} is complete: nothing was sent"
+    own = f"{counted(s.distinct, 'text')} of {s.rows:,} rows are of this shard"
+    done = f"{s.sent:,} embedded, {s.reused:,} already paid for, {s.rejected:,} rejected"
+    lines = [f"{own}: {done}, in {s.seconds:.1f} s", *_paid_lines(s)]
+    lines.append(row("next", "batchembed merge JOB.toml, once all shards are done"))
     return "\n".join(lines)
 
 
@@ -205,11 +224,34 @@ def status_words(status: dict[str, Any]) -> str:
     stopped = status["state"] == "stopped"
     ended = f", exit code {code}" if stopped and code else ""
     lines = [f"{status['path']}: {status['state']}{ended}"]
+    shards = status.get("shards")
+    if shards:
+        lines.append(row("shards", _shards_words(shards)))
     if progress:
         lines.append(row("progress", progress.get("line", "")))
         lines.append(row("seen", progress.get("at", "")))
+    if shards and progress["waiting"]:
+        lines.append(row("waiting", progress["waiting"]))
     if stopped and progress.get("error"):
         lines.append(row("why", progress["error"]))
-    if stopped:
+    if shards and len(shards["done"]) == shards["of"]:
+        lines.append(row("next", "batchembed merge JOB.toml"))
+    elif stopped and shards:
+        lines.append(row("next", "run the shards that are not done again to continue"))
+    elif stopped:
         lines.append(row("next", progress.get("hint") or _next(code)))
     return "\n".join(lines)
+
+
+def _shards_words(shards: dict[str, Any]) -> str:
+    """Return how many shards are how far, and which of them stopped."""
+    begun = sum(len(shards[name]) for name in ("done", "running", "stopped"))
+    words = [f"{len(shards['done'])} of {shards['of']} are done"]
+    if shards["running"]:
+        words.append(f"{len(shards['running'])} run")
+    if stopped := shards["stopped"]:
+        named = ", ".join(map(str, stopped[:NAMED])) + (", …" if len(stopped) > NAMED else "")
+        words.append(f"{len(stopped)} stopped ({named})")
+    if begun < shards["of"]:
+        words.append(f"{shards['of'] - begun} not begun")
+    return ", ".join(words)

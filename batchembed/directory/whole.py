@@ -29,6 +29,7 @@ from batchembed.parts import (
     whole_parts,
 )
 from batchembed.seal import BrokenSealError, is_sealed, sealed, sealed_toml, unsealed
+from batchembed.shard import SHARDS, Shard, begun
 from batchembed.spec import Spec
 from batchembed.store import CHECKPOINT, NEXT, SCRATCH, TEMPORARY, Store
 from batchembed.version import VERSION
@@ -73,10 +74,11 @@ class Identity:
         return lines
 
 
-def holder(clock: Clock) -> dict[str, object]:
+def holder(clock: Clock, shard: Shard | None = None) -> dict[str, object]:
     """Return what a run tells those who find the directory taken."""
     since = clock.now().isoformat(timespec="seconds")
-    return {"process": os.getpid(), "on": socket.gethostname(), "since": since}
+    told = {"process": os.getpid(), "on": socket.gethostname(), "since": since}
+    return told if shard is None else {"shard": str(shard)} | told
 
 
 def is_run(store: Store) -> bool:
@@ -110,20 +112,28 @@ def claim(store: Store, identity: Identity, clock: Clock) -> Manifest | None:
     another spec.
     """
     manifest = read_manifest(store) or read_voucher(store)
-    known = check_spec(store, identity, manifest)
-    if known is None:
-        _refuse_foreign(store)
-    told = identity.told()
-    if (manifest is None and known != told) or _is_broken(store):
-        made = {"format": FORMAT, "batchembed": VERSION}
-        made["made"] = clock.now().isoformat(timespec="seconds")
-        store.put(IDENTITY, sealed(made | told))
+    sign(store, identity, manifest, clock)
     store.delete(SCRATCH)
     store.delete(NEXT)
     for folder in (".", CHECKPOINT, EMBEDDINGS, SIMILARITY):
         store.sweep(folder)
     store.make_folder(SCRATCH)
     return manifest
+
+
+def sign(store: Store, identity: Identity, manifest: Manifest | None, clock: Clock) -> None:
+    """Write down whose directory this is, where that is not known yet; see `claim` for errors."""
+    known = check_spec(store, identity, manifest)
+    if known is None:
+        _refuse_foreign(store)
+    if (manifest is None and known != identity.told()) or _is_broken(store):
+        store.put(IDENTITY, sealed(made(clock) | identity.told()))
+
+
+def made(clock: Clock) -> dict[str, Any]:
+    """Return what every file tells that says whose a directory is: format, version and time."""
+    at = clock.now().isoformat(timespec="seconds")
+    return {"format": FORMAT, "batchembed": VERSION, "made": at}
 
 
 def keep_job(store: Store, job_toml: str) -> None:
@@ -133,12 +143,18 @@ def keep_job(store: Store, job_toml: str) -> None:
         store.put(JOB, told)
 
 
-def open_ledger(store: Store, manifest: Manifest | None) -> tuple[Ledger, list[FileNote]]:
-    """Return the ledger over checkpoint and published parts, and the parts that are damaged."""
+def open_ledger(
+    store: Store, manifest: Manifest | None, shard: Shard | None = None
+) -> tuple[Ledger, list[FileNote]]:
+    """Return the ledger over checkpoint and published parts, and the parts that are damaged.
+
+    That of a `shard` appends to its own part of the checkpoint, and knows of no other shard's.
+    """
     published, damaged = whole_parts(store, manifest) if manifest else ([], [])
     ledger = Ledger(
-        store,
+        shard.store(store) if shard else store,
         published,
+        beside=[store] if shard else [part for _, part in begun(store)],
         dimensions=manifest.numbers if manifest else None,
         outputs=manifest.outputs if manifest else (),
     )
@@ -212,7 +228,8 @@ def _refuse_foreign(store: Store) -> None:
     """Raise JobError for a folder that holds more than a run leaves that died at once."""
     strangers = sorted({path.name for path in store.root.iterdir()} - {".lock"})
     if strangers == [CHECKPOINT] and all(
-        path.name.startswith(TEMPORARY) for path in store.path(CHECKPOINT).iterdir()
+        path.name.startswith(TEMPORARY) or path == store.path(SHARDS)
+        for path in store.path(CHECKPOINT).iterdir()
     ):
         return
     if strangers:

@@ -81,7 +81,7 @@ def check_shards(
     there, texts = agreed(run.store), f"{missing.to_send:,} texts"
     if not missing.to_send or run.trial or (there is None and not run.merging):
         return
-    undone = f"{_named(_owing(survey, missing, there.of), of=there.of)} not done" if there else ""
+    undone = f"{_are(_owing(survey, missing, there.of), of=there.of)} not done" if there else ""
     if not run.merging:
         run.monitor.say(f"note: {undone}; {texts} that are missing are sent from here")
         return
@@ -97,7 +97,7 @@ def check_lane(store: Store) -> None:
     handed_in = [number for number, part in begun(store) if has_submissions(part)]
     if handed_in:
         raise NotFinishedError(
-            f"{_named(handed_in)} not done: texts in the batch lane have not landed yet",
+            f"{_are(handed_in)} not done: texts in the batch lane have not landed yet",
             hint="run it again until it is done, then this",
         )
 
@@ -109,7 +109,7 @@ def _check_versions(bills: Mapping[int, Bill]) -> None:
         for version in bill.model_versions:
             answered.setdefault(version, []).append(number)
     if len(answered) > 1:
-        told = ", ".join(f"`{name}`: {_named(who)[:-4]}" for name, who in sorted(answered.items()))
+        told = ", ".join(f"`{name}`: {_named(who)}" for name, who in sorted(answered.items()))
         raise ActionNeededError(
             f"the model changed: shards have answers of different versions of it ({told})",
             hint="embed into a new directory, or let them stand side by side with "
@@ -127,14 +127,19 @@ def _owing(survey: Survey, missing: Missing, of: int) -> list[int]:
     return sorted(owing)
 
 
-def _named(numbers: Sequence[int], *, of: int | None = None) -> str:
-    """Return the names of some shards, and whether they are or one is."""
+def _are(numbers: Sequence[int], *, of: int | None = None) -> str:
+    """Return the names of some shards with `is` or `are`."""
     total = f" of {of}" if of else ""
+    return f"{_named(numbers)}{total} {'is' if len(numbers) == 1 else 'are'}"
+
+
+def _named(numbers: Sequence[int]) -> str:
+    """Return the names of some shards, of many the first ten."""
     if len(numbers) == 1:
-        return f"shard {numbers[0]}{total} is"
+        return f"shard {numbers[0]}"
     shown, more = list(map(str, numbers[:NAMED])), len(numbers) - NAMED
     last = f"{more} more" if more > 0 else shown.pop()
-    return f"shards {', '.join(shown)} and {last}{total} are"
+    return f"shards {', '.join(shown)} and {last}"
 
 
 def gather(run: Run) -> None:

@@ -232,6 +232,20 @@ def twist_forgetful_ledger() -> None:
     Ledger.missing = missing
 
 
+def twist_greedy_shards() -> None:
+    """Plant a bug: a shard takes all texts for its own."""
+    from batchembed.shard import Shard
+
+    Shard.own = lambda _, keys: keys
+
+
+def twist_lonely_ledger() -> None:
+    """Plant a bug: the run of the whole does not look at what its shards have."""
+    from batchembed.ledger import Ledger, checkpoint
+
+    Ledger._paths = lambda self: checkpoint.segments(self._store)
+
+
 def twist_buffered_frames(most: int = 1 << 20) -> None:
     """Plant a bug: answers are kept in memory and written later."""
     from batchembed.store import Appender

@@ -124,6 +124,43 @@ def test_the_run_directory_is_that_of_the_task(operator, told, path):
     assert module.run_directory(context(**told, try_number=7)) == path
 
 
+def test_shards_are_tasks_and_one_that_merges(operator, tmp_path):
+    """Each sends its share into the one directory; merging before its time is tried again."""
+    with running() as server:
+        job, cwd = asked(tmp_path, server), str(tmp_path)
+        told = {"job": job, "cwd": cwd, "out": "runs/all", "conn_id": "embeddings"}
+        shards = [operator(shard=f"{number}/3", **told) for number in range(3)]
+        merge = operator(merge=True, job=job, cwd=cwd, out="runs/all")
+        ended = [shards[n].execute(context(map_index=n)) for n in (0, 2)]
+        with pytest.raises(TryAgain, match="shard 1 of 3 is not done") as early:
+            merge.execute(context())
+        assert not isinstance(early.value, GiveUp)
+        ended.append(shards[1].execute(context(map_index=1)))
+        assert sum(one["sent"] for one in ended) == 40
+        assert {one["state"] for one in ended} == {"shard done"}
+        whole = merge.execute(context())
+        assert (whole["sent"], whole["reused"], whole["state"]) == (0, 40, "complete")
+        assert server.bill.answered == 40
+        assert server.bill.paid_twice == {}
+    assert output(tmp_path / "runs/all").num_rows == 40
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"shard": "0/3"}, "none is named"),
+        ({"merge": True}, "none is named"),
+        ({"merge": True, "shard": "0/3", "out": "x"}, "cannot merge"),
+        ({"shard": "3/3", "out": "x"}, "counted from 0"),
+    ],
+)
+def test_shards_that_cannot_be_fail_for_good(operator, tmp_path, told, words):
+    """Without a directory in common there would be a run for each of them."""
+    made = operator(job=settings(corpus(tmp_path)) | {"output": {}}, cwd=str(tmp_path), **told)
+    with pytest.raises(GiveUp, match=words):
+        made.execute(context())
+
+
 @pytest.mark.parametrize(("status", "code", "failure"), [(401, 4, GiveUp), (503, 75, TryAgain)])
 def test_what_failed_is_tried_again_where_that_may_help(operator, tmp_path, status, code, failure):
     """A wrong key fails the task for good; an outage longer than `patience` is tried again."""

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchembed import prompts, run, segments, spec, survey
+from batchembed import shard as sharding
 from batchembed.embed import settle
 from batchembed.exchange import Control
 from batchembed.job import from_dict
@@ -295,6 +296,37 @@ def test_run_json_is_told(done):
     own = ["format", "batchembed", "made"]
     assert list(real) == [*own, *manifest["identity"], "check"]
     assert all(f"`{name}`" in section("`checkpoint/run.json`") for name in own)
+
+
+def test_the_shard_of_a_key_is_told():
+    """The function of the page, its golden values and the program say the same."""
+    scope = {}
+    exec(next(content for _, content in BLOCKS if content.startswith("def shard(")), scope)
+    rows = table(section("`checkpoint/shards/`"), "| key | shards | shard |")
+    assert len(rows) == 2
+    for key, of, number in rows:
+        raw = bytes.fromhex(key)
+        ours = sharding.owners(np.frombuffer(raw, np.uint8).reshape(1, 16), int(of))
+        assert int(number) == scope["shard"](raw, int(of)) == ours[0]
+
+
+def test_shards_json_and_the_part_of_a_shard_are_told(tmp_path):
+    """Every name in them stands in the section."""
+    (tmp_path / "t.csv").write_text("t\none\ntwo\nthree\n")
+    tables = {
+        "corpus": {"path": str(tmp_path / "t.csv"), "text": "t"},
+        "model": {"provider": "local"},
+        "output": {"path": str(tmp_path / "run")},
+    }
+    run(from_dict(tables, where="the test"), shard="1/2")
+    words = section("`checkpoint/shards/`")
+    folder = tmp_path / "run/checkpoint/shards"
+    told = json.loads((folder / "shards.json").read_bytes())
+    identity = {"spec", "fingerprint", "role", "controls", "dtype"}
+    assert told.keys() - identity == set(re.findall(r"`(\w+)`", words)) & told.keys()
+    names = {path.name for path in (folder / "00001").rglob("*") if path.is_file()}
+    assert names == {".lock", "000001.segment", "progress.json", "history.json"}
+    assert all(name in words for name in names)
 
 
 def test_progress_json_is_told(done):

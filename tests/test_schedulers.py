@@ -114,6 +114,96 @@ def test_cron_has_a_mistake_in_its_log(home):
     assert "top_k" in (home / "log/embed.log").read_text()
 
 
+PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
+
+
+def pod_commands():
+    """The commands of containers in docs/operations.md, as lists of words."""
+    return [json.loads(words) for words in re.findall(r"(?m)^ *command: (\[.*\])$", PAGE)]
+
+
+def in_a_pod(words, home, **environ):
+    """Run a container's command in `home`; return its exit code and what it said."""
+    path = f"{home.parent}/batchembed/bin:/usr/bin:/bin"
+    command = [word.replace("jobs/articles.toml", "jobs/quickstart.toml") for word in words]
+    assert command != words
+    done = subprocess.run(
+        command, env={"PATH": path} | environ, cwd=home, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_an_indexed_job_of_kubernetes_and_the_job_that_merges(home):
+    """Twenty indices, each with its own command line, then the merge."""
+    _, indexed = pod_commands()
+    assert "completions: 20" in PAGE
+    codes = [in_a_pod(indexed, home, JOB_COMPLETION_INDEX=str(n))[0] for n in range(0, 20, 19)]
+    assert codes == [0, 0]
+    code, said = in_a_pod(["sh", "-c", "batchembed merge jobs/articles.toml"], home)
+    assert code == 75
+    assert "of 20 are not done" in said
+    assert in_a_pod(indexed, home, JOB_COMPLETION_INDEX="20")[0] == 2
+
+
+def test_rejects_are_no_failure_of_a_pod(home):
+    """3 is told as 0, and everything else as it is."""
+    plain, indexed = pod_commands()
+    write(home / "corpus.parquet", table(["", *texts(9)]))
+    write_job(home / "jobs/quickstart.toml", settings("corpus.parquet", limits__max_rejects=1))
+    assert in_a_pod(plain, home)[0] == 0
+    assert manifest(home / "run")["counts"]["rejected"] == 1
+    write_job(home / "jobs/quickstart.toml", settings("corpus.parquet", limits__max_rejects=0))
+    shutil.rmtree(home / "run")
+    assert in_a_pod(plain, home)[0] == 4
+    assert in_a_pod(indexed, home, JOB_COMPLETION_INDEX="0")[0] == 4
+
+
+def slurm(home, number, code=None):
+    """Run jobs/shards.sbatch as one job of the array; return its exit code and what was requeued.
+
+    `srun` and `scontrol` are stand-ins; with a `code`, batchembed is one that ends with it.
+    """
+    tools = home.parent / "slurm"
+    tools.mkdir(exist_ok=True)
+    srun = 'exec "$@"' if code is None else f"exit {code}"
+    for name, does in (("srun", srun), ("scontrol", f'echo "$@" >> {tools}/told')):
+        (tools / name).write_text(f"#!/bin/sh\n{does}\n", "utf-8")
+        (tools / name).chmod(0o755)
+    (tools / "told").write_text("")
+    script = (ROOT / "jobs/shards.sbatch").read_text("utf-8")
+    done = subprocess.run(
+        ["/bin/sh", "-c", script.replace("/srv/embeddings", str(home))],
+        env={
+            "PATH": f"{tools}:{home.parent}/batchembed/bin:/usr/bin:/bin",
+            "SLURM_ARRAY_TASK_ID": str(number),
+            "SLURM_JOB_ID": "4711",
+        },
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode, (tools / "told").read_text()
+
+
+def test_an_array_of_slurm(home):
+    """A job of the array is a shard: the last number of the array is the last shard."""
+    script = (ROOT / "jobs/shards.sbatch").read_text("utf-8")
+    assert "--array=0-19%5" in script
+    assert '"$SLURM_ARRAY_TASK_ID/20"' in script
+    assert slurm(home, 19) == (0, "")
+    assert slurm(home, 20) == (2, "")
+    parts = sorted((home / "runs/quickstart/checkpoint/shards").glob("*/"))
+    assert [part.name for part in parts] == ["00019"]
+
+
+@pytest.mark.parametrize(
+    ("code", "ends", "requeued"),
+    [(0, 0, ""), (3, 0, ""), (75, 75, "requeue 4711\n"), (143, 143, "requeue 4711\n"), (4, 4, "")],
+)
+def test_exit_codes_in_slurm(home, code, ends, requeued):
+    """What will go on is queued again, and what waits for a person is not."""
+    assert slurm(home, 3, code) == (ends, requeued)
+
+
 def unit(name):
     """A systemd unit, its settings as they are written."""
     told = configparser.ConfigParser(strict=False, interpolation=None, inline_comment_prefixes=None)

@@ -45,6 +45,9 @@ class BatchEmbedOperator(BaseOperator):  # type: ignore[misc] # airflow has no t
         out: The run directory. By default the job's own `output.path`, and where the job has
             none, `runs/<dag>/<task>/<logical date>`, with the map index for a mapped task.
             Never part of it is the number of the try. Templated.
+        shard: The part of the job that this task sends, such as "3/20"; the others are other tasks,
+            of a mapping for example, with the same `out`. Templated.
+        merge: Publish what the shards have, and send nothing: the task after them.
         conn_id: An Airflow connection whose password is the provider's key. By default the key
             comes from where the job says, or from the worker's environment.
         cwd: The folder that relative paths are relative to. Templated.
@@ -55,7 +58,7 @@ class BatchEmbedOperator(BaseOperator):  # type: ignore[misc] # airflow has no t
     and 3 raise AirflowException, so `retries` and `retry_delay` are what they should be.
     """
 
-    template_fields: Sequence[str] = ("job", "settings", "out", "cwd")
+    template_fields: Sequence[str] = ("job", "settings", "out", "shard", "cwd")
     ui_color = "#d7e8d4"
 
     def __init__(
@@ -64,6 +67,8 @@ class BatchEmbedOperator(BaseOperator):  # type: ignore[misc] # airflow has no t
         job: str | Mapping[str, Any],
         settings: Sequence[str] = (),
         out: str | None = None,
+        shard: str | None = None,
+        merge: bool = False,
         conn_id: str | None = None,
         cwd: str | None = None,
         **kwargs: Any,
@@ -72,6 +77,8 @@ class BatchEmbedOperator(BaseOperator):  # type: ignore[misc] # airflow has no t
         self.job = job
         self.settings = settings
         self.out = out
+        self.shard = shard
+        self.merge = merge
         self.conn_id = conn_id
         self.cwd = cwd
         self._process: subprocess.Popen[str] | None = None
@@ -92,7 +99,8 @@ class BatchEmbedOperator(BaseOperator):  # type: ignore[misc] # airflow has no t
                 told = _told(result.read())
         if code not in COMPLETE:
             raise _failure(code, told, last)
-        self.log.info("the vectors are in %s", told.get("path"))
+        if self.shard is None:
+            self.log.info("the vectors are in %s", told.get("path"))
         return {name: told[name] for name in RESULT if name in told}
 
     def on_kill(self) -> None:
@@ -110,12 +118,23 @@ class BatchEmbedOperator(BaseOperator):  # type: ignore[misc] # airflow has no t
         """Return the job, with its run directory."""
         from batchembed.job import from_dict, load
 
+        if self.merge and self.shard is not None:
+            raise UsageError(
+                f"task {self.task_id}: shard `{self.shard}` cannot merge",
+                hint="leave `shard` out of the task that merges",
+            )
         if isinstance(self.job, str):
             path = Path(self.cwd or ".") / self.job
             return load(path, overrides=tuple(self.settings), out=self.out)
         tables = {name: dict(table) for name, table in self.job.items()}
         output = tables.setdefault("output", {})
-        output["path"] = self.out or output.get("path") or run_directory(context)
+        output["path"] = self.out or output.get("path")
+        if output["path"] is None and (self.shard is not None or self.merge):
+            raise UsageError(
+                f"task {self.task_id}: shards have one run directory, and none is named",
+                hint="give all of them, and the task that merges, the same `out`",
+            )
+        output["path"] = output["path"] or run_directory(context)
         return from_dict(tables, where=f"task {self.task_id}", overrides=tuple(self.settings))
 
     def _key(self, job: Any) -> dict[str, str]:
@@ -137,9 +156,16 @@ class BatchEmbedOperator(BaseOperator):  # type: ignore[misc] # airflow has no t
             )
         return {name: password}
 
+    def _words(self, path: Path) -> list[str]:
+        """Return the command that the task is."""
+        if self.merge:
+            return ["merge", str(path)]
+        shard = [] if self.shard is None else ["--shard", str(self.shard)]
+        return ["run", str(path), *shard]
+
     def _run(self, path: Path, result: Any, environ: Mapping[str, str]) -> tuple[int, str]:
         """Run the job, tell its lines by the task's logger, return its exit code and last line."""
-        command = [sys.executable, "-c", PROGRAM, "run", str(path), "--json"]
+        command = [sys.executable, "-c", PROGRAM, *self._words(path), "--json"]
         last = ""
         with subprocess.Popen(  # noqa: S603 - our own program, its words never pass a shell
             command,

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,18 @@ import pytest
 from fakes import running
 from fakes.commands import ROOT, environment
 from fakes.faults import Fault
-from fakes.runs import manifest, output, settings, table, texts, until, write, wrong_rows
+from fakes.runs import (
+    digests,
+    manifest,
+    output,
+    settings,
+    table,
+    texts,
+    until,
+    write,
+    write_job,
+    wrong_rows,
+)
 
 pytestmark = pytest.mark.slow
 COUNT = 60
@@ -136,6 +148,41 @@ from batchembed.airflow import BatchEmbedOperator
 import json, os
 with DAG("killed", schedule=None):
     BatchEmbedOperator(task_id="embed", job=json.loads({job!r}), cwd=os.environ["AIRFLOW_HOME"])
+"""
+
+
+def test_mapped_shards_end_with_the_bytes_of_one_run(airflow):
+    """Dynamic mapping over shards, then the task that merges: each text is paid for once."""
+    given = table([*texts(COUNT), *texts(COUNT)[:9]])
+    corpus = write(airflow.home / "mapped.parquet", given)
+    with running() as server:
+        tables = settings(corpus, server, access__key_env="OPENAI_API_KEY")
+        (airflow.dags / "mapped.py").write_text(MAPPED.format(job=json.dumps(tables)), "utf-8")
+        assert "state=success" in airflow("dags", "test", "mapped", "2026-11-25")
+        assert server.bill.paid_twice == {}
+        assert server.bill.answered == COUNT
+        assert server.bill.requests >= 4, "each shard sent what is its own"
+        run = airflow.home / "runs/mapped"
+        assert wrong_rows(run, given) == []
+        assert manifest(run)["counts"]["reused"] == COUNT
+
+        whole = Path(airflow.home / "whole")
+        told = {"PYTHONPATH": str(ROOT), "OPENAI_API_KEY": "a-key"}
+        job = write_job(airflow.home / "whole.toml", tables | {"output": {"path": str(whole)}})
+        command = [sys.executable, "-m", "batchembed", "run", job]
+        subprocess.run(command, check=True, env=environment(told))
+        assert digests(whole) == digests(run)
+
+
+MAPPED = """
+from airflow.sdk import DAG
+from batchembed.airflow import BatchEmbedOperator
+import json, os
+told = {{"job": json.loads({job!r}), "out": "runs/mapped", "cwd": os.environ["AIRFLOW_HOME"]}}
+with DAG("mapped", schedule=None):
+    shards = BatchEmbedOperator.partial(task_id="shard", max_active_tis_per_dagrun=2, **told)
+    merge = BatchEmbedOperator(task_id="merge", merge=True, **told)
+    shards.expand(shard=[f"{{n}}/4" for n in range(4)]) >> merge
 """
 
 

@@ -248,6 +248,8 @@ def _as_one(group: Sequence[Execution]) -> Execution:
         point = slots[at]
         point.requests_per_minute, point.tokens_per_minute = _added(limits[at].values())
         whole.points.append(point)
+    while len(whole.points) > MOST_POINTS:
+        whole.thin()
     waits, whole.waits = sorted(whole.waits, key=lambda wait: wait.at), []
     for wait in waits:
         whole.wait(wait)

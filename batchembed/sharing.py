@@ -15,7 +15,7 @@ from batchembed import costing
 from batchembed.directory import HISTORY, PROGRESS, agreed, read_history
 from batchembed.embed import Budget, has_submissions
 from batchembed.errors import ActionNeededError, NotFinishedError
-from batchembed.history import overlaid, to_json
+from batchembed.history import History, overlaid, to_json
 from batchembed.ledger import Bill, Ledger, Missing
 from batchembed.monitor import Summary
 from batchembed.parts import Manifest
@@ -148,7 +148,7 @@ def gather(run: Run) -> None:
     if not parts:
         return
     executions = [one for part in parts for one in read_history(part)]
-    told = to_json([*run.monitor.history.earlier, *overlaid(executions)])
+    told = to_json(History([*run.monitor.history.earlier, *overlaid(executions)]).earlier)
     with suppress(OSError):
         run.store.put(HISTORY, told)
     if not run.summary.sent:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchembed import history
-from batchembed.history import Execution, History, Point, Wait, from_json, to_json
+from batchembed.history import Execution, History, Point, Wait, from_json, overlaid, to_json
 from batchembed.monitor import Monitor
 
 SUMS = ("texts", "tokens", "requests", "attempts")
@@ -194,3 +194,53 @@ def test_a_run_leaves_its_history(place, server):
     before = file.read_bytes()
     job.run()
     assert file.read_bytes() == before
+
+
+# -- shards ----------------------------------------------------------------------------------------
+
+
+def at_once(began, seconds, *, limit=100.0, step=1.0, waits=()):
+    """An execution that began so many seconds after noon."""
+    points = [
+        Point(n * step, step, 2, 20, 1, 1, 0.1, 0.1 + n, limit, None)
+        for n in range(round(seconds / step))
+    ]
+    noon = f"2026-01-01T12:{began // 60:02d}:{began % 60:02d}+00:00"
+    return Execution(noon, 9, points, list(waits))
+
+
+def test_what_went_on_at_once_is_one_execution():
+    """Sums are those of all, in the order of time; limits are shares and add up."""
+    wait = Wait(1.0, 2.0, "throttled", "429")
+    whole = overlaid([at_once(3, 4, waits=[wait]), at_once(0, 5, waits=[wait]), at_once(100, 2)])
+    assert [one.began[-14:-6] for one in whole] == ["12:00:00", "12:01:40"]
+    first, alone = whole
+    assert alone == at_once(100, 2)
+    assert first.to_send == 18
+    assert [(p.at, p.texts) for p in first.points] == [
+        (0.0, 2), (1.0, 2), (2.0, 2), (3.0, 4), (4.0, 4), (5.0, 2), (6.0, 2)
+    ]  # fmt: skip
+    assert [p.requests_per_minute for p in first.points] == [100.0] * 3 + [200.0] * 2 + [100.0] * 2
+    assert {p.tokens_per_minute for p in first.points} == {None}
+    assert totals(first) == {"texts": 18, "tokens": 180, "requests": 9, "attempts": 9}
+    assert max(p.slowest for p in first.points) == pytest.approx(4.1)
+    assert [(w.at, w.seconds) for w in first.waits] == [(1.0, 2.0), (4.0, 2.0)]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 900), st.integers(1, 700), st.sampled_from([1.0, 2.0, 8.0])),
+        max_size=6,
+    )
+)
+def test_nothing_is_lost_or_told_twice_of_executions_laid_over_each_other(told):
+    """Whatever they are, the sums are the same, in order, and there are not too many points."""
+    several = [at_once(*one, step=step) for *one, step in told]
+    whole = overlaid(several)
+    for name in SUMS:
+        assert sum(totals(one)[name] for one in whole) == sum(totals(o)[name] for o in several)
+    for one in whole:
+        assert len(one.points) <= history.MOST_POINTS
+        assert [p.at for p in one.points] == sorted(p.at for p in one.points)
+    assert sum(one.to_send for one in whole) == 9 * sum(1 for one in several if one.points)
+    assert [one.began for one in whole] == sorted(one.began for one in whole)

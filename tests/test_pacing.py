@@ -229,6 +229,15 @@ def test_when_nothing_is_left_the_next_start_waits(left, reset, due):
     assert hears(tokens).token_due == pytest.approx(101.0 if due == 100.1 else due)
 
 
+def test_what_a_server_tells_is_shared_by_parts():
+    """Four processes keep to a quarter each, of what the server tells; the job's own is theirs."""
+    found = hears(Told(requests_per_minute=600.0, tokens_per_minute=6000.0), Rates(parts=4))
+    assert found.told[:2] == (150.0, 1500.0)
+    assert found.request_rate == pytest.approx(0.98 * 150 / 60)
+    stated = hears(Told(requests_per_minute=600.0), Rates(30.0, parts=4))
+    assert stated.request_rate == pytest.approx(0.98 * 30 / 60)
+
+
 # -- an hour at the limit --------------------------------------------------------------------------
 
 

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from batchembed import shard as sharded
 from batchembed.errors import UsageError
+from batchembed.pacing import Figures
+from batchembed.sharing import together
 from batchembed.store import Store
 
 SEED = random.randrange(10**6)
@@ -448,6 +450,45 @@ def test_max_cost_holds_for_all_shards_together(place, server):
     job.run()
     told = manifest(job.out)["bill"]
     assert Decimal(str(told["cost"])) == Decimal(20) * server.bill.tokens / 1_000_000
+
+
+def test_max_cost_holds_whoever_spends_first(place, server):
+    """Runs of the whole in between: they spend from what is left, and each shard knows of it."""
+    job = place(texts(400), server=server, **SMALL, **PRICE)
+    tokens, rng = 6000, random.Random(SEED)
+    bound = ("--set", f"limits.max_cost={20 * tokens / 1e6}")
+    order = [command(job, n, 3, *bound) for n in range(3)] * 2
+    order += [("run", job.job, *bound)] * 2
+    rng.shuffle(order)
+    print("seed", SEED)
+    for words in order:
+        job.run(*words, code=4)
+        assert server.bill.tokens <= tokens, words
+    job.run("run", job.job, *bound, code=4)
+    assert server.bill.tokens > 0.9 * tokens, "a run of the whole spends what no shard did"
+
+
+def test_how_well_limits_were_used_is_added_up():
+    """Limits were shares, so they add up; shares of attempts are weighed by attempts."""
+    use = lambda limit, used: {"limit": limit, "told_by": "job", "used": used}
+    pace = {"attempts": 30, "throttled": 0.1, "failed": 0.0, "binds": "requests_per_minute",
+            "limits": {"requests_per_minute": use(100.0, 1.0)}, "seconds_to_90": 10.0,
+            "waited": {"requests_per_minute": 5.0}}  # fmt: skip
+    other = pace | {
+        "attempts": 10,
+        "throttled": 0.5,
+        "limits": {"requests_per_minute": use(300.0, 0.5)},
+        "waited": {"throttled": 9.0},
+        "seconds_to_90": 40.0,
+    }
+    told = together([pace, {}, other])
+    assert (told["attempts"], told["throttled"], told["failed"]) == (40, 0.2, 0.0)
+    assert told["limits"]["requests_per_minute"] == use(400.0, 0.625)
+    assert (told["binds"], told["seconds_to_90"]) == ("throttled", 40.0)
+    assert told["waited"] == {"requests_per_minute": 5.0, "throttled": 9.0}
+    assert told.keys() == Figures().told().keys()
+    assert together([pace, pace | {"seconds_to_90": None}])["seconds_to_90"] is None
+    assert together([{}, {}]) == {}
 
 
 def test_a_shard_has_its_part_of_the_limits(place, server):

@@ -253,12 +253,13 @@ def _watchers(run: Run) -> list[Listener]:
     wanted, spec = run.job.metrics, run.job.spec()
     if run.trial is not None:
         return []
-    about = metrics.About(
-        str(run.store.root), spec.provider, spec.name, run.clock.now().timestamp()
-    )
+    about = metrics.About(str(run.own.root), spec.provider, spec.name, run.clock.now().timestamp())
     watchers: list[Listener] = []
     if wanted.textfile is not None:
-        watchers.append(metrics.Textfile(Path(wanted.textfile), about, run.monitor.say))
+        path = Path(wanted.textfile)
+        if run.shard is not None:  # each has its own, as each has its own label `run`
+            path = path.with_stem(f"{path.stem}-{run.own.root.name}")
+        watchers.append(metrics.Textfile(path, about, run.monitor.say))
     if wanted.opentelemetry:
         from batchembed.metrics.otel import OpenTelemetry
 

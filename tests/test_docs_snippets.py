@@ -184,12 +184,13 @@ def test_what_is_held_elsewhere_is_held_there():
     assert [part for part in NOT_HERE if not any(part in line for line in lines)] == []
 
 
-def test_the_dag_of_the_page_has_arguments_that_exist():
-    """What it gives the operator, the operator takes, or Airflow's own base does."""
+def test_the_dags_of_the_page_have_arguments_that_exist():
+    """What they give the operator, the operator takes, or Airflow's own base does."""
     page = SHOWN["docs/operations.md"]
-    (code,) = (content for language, content in blocks(page) if language == "python")
-    calls = [one for one in ast.walk(ast.parse(code)) if isinstance(one, ast.Call)]
-    (made,) = (one for one in calls if getattr(one.func, "id", "") == "BatchEmbedOperator")
+    codes = [content for language, content in blocks(page) if language == "python"]
+    calls = [one for code in codes for one in ast.walk(ast.parse(code)) if _is_call(one)]
+    made = [one for one in calls if "BatchEmbedOperator" in ast.unparse(one.func)]
+    assert len(made) == 3
     source = (ROOT / "batchembed" / "airflow" / "operator.py").read_text("utf-8")
     (init,) = (
         one
@@ -197,9 +198,21 @@ def test_the_dag_of_the_page_has_arguments_that_exist():
         if isinstance(one, ast.FunctionDef) and one.name == "__init__"
     )
     own = {one.arg for one in init.args.kwonlyargs}
-    given = {one.arg for one in made.keywords}
-    assert {"job", "settings"} <= given & own
+    given = {one.arg for call in made for one in call.keywords if one.arg}
+    given |= {key.value for code in codes for key in _told(code)}
+    assert {"job", "settings", "out", "merge", "cwd"} <= given & own
     assert given - own <= {"task_id", "retries", "retry_delay"}
+
+
+def _is_call(node):
+    return isinstance(node, ast.Call)
+
+
+def _told(code):
+    """The keys of what is given with `**told`."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "told":
+            yield from node.value.keys
 
 
 @pytest.mark.slow

@@ -443,9 +443,13 @@ def test_max_cost_holds_for_all_shards_together(place, server):
     assert server.bill.tokens > 0.7 * tokens
     ended = job.run(*command(job, 0, 5, *bound), code=4)
     assert "this shard's share of `limits.max_cost`, 1/5 of 0.12 EUR, is used up" in ended.err
-    asked = ended.err.rpartition("limits.max_cost=")[2].strip()
     assert server.bill.tokens <= tokens
-    job.run(*command(job, 0, 5, "--set", f"limits.max_cost={asked}"))
+    for _ in range(5):  # what is still needed is an estimate
+        asked = ended.err.rpartition("limits.max_cost=")[2].strip()
+        ended = job.run(*command(job, 0, 5, "--set", f"limits.max_cost={asked}"), code=None)
+        if ended.code == 0:
+            break
+    assert ended.code == 0
     assert job.run("run", job.job, *bound, code=4).code == 4
     job.run()
     told = manifest(job.out)["bill"]

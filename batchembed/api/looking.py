@@ -10,6 +10,7 @@ import orjson
 from batchembed import directory
 from batchembed.errors import UsageError
 from batchembed.lock import is_held
+from batchembed.monitor import Progress, telling
 from batchembed.parts import Manifest, read_manifest
 from batchembed.shard import begun
 from batchembed.sharing import DONE
@@ -83,26 +84,28 @@ def _shards(store: Store) -> dict[str, Any] | None:
     stopped = [number for number in parts if number not in running + done]
     of = there.of if there else len(parts)
     shards = {"of": of, "done": done, "running": running, "stopped": stopped}
-    return shards | {"progress": _together(told, running, of)}
+    return shards | {"progress": _together(told, running)}
 
 
-def _together(told: dict[int, dict[str, Any]], running: list[int], of: int) -> dict[str, Any]:
-    """Return the progress of all shards as one."""
-    progress: dict[str, Any] = {
-        name: sum(one.get(name) or 0 for one in told.values()) for name in SUMMED
-    }
-    progress["at"] = max((str(one.get("at", "")) for one in told.values()), default="")
-    progress["currency"] = next((c for one in told.values() if (c := one.get("currency"))), "")
-    progress["waiting"] = "; ".join(
-        f"shard {number}: {why}" for number in running if (why := told[number].get("waiting"))
+def _together(told: dict[int, dict[str, Any]], running: list[int]) -> dict[str, Any]:
+    """Return the progress of all shards as one, in the words of one run."""
+    every = list(told.values())
+    sums = {name: sum(one.get(name) or 0 for one in every) for name in SUMMED}
+    sums["currency"] = next((c for one in every if (c := one.get("currency"))), "")
+    done, total = sums["reused"] + sums["sent"] + sums["rejected"], sums["distinct"]
+    rate = sum(told[number].get("per_second") or 0.0 for number in running)
+    waits = {number: told[number].get("waiting") for number in running}
+    progress = Progress.read(
+        sums
+        | {
+            "at": max((str(one.get("at", "")) for one in every), default=""),
+            "phase": "embedding",
+            "unit": "texts",
+            "done": done,
+            "total": total,
+            "per_second": rate or None,
+            "seconds_left": (total - done) / rate if rate else None,
+        }
     )
-    rate = sum(told[n].get("sent", 0) / max(1e-9, told[n].get("seconds", 0.0)) for n in running)
-    have = progress["reused"] + progress["sent"]
-    share = 100 * have / max(1, progress["distinct"])
-    line = f"{have}/{progress['distinct']} texts ({share:.0f} %)"
-    line += f" of the {len(told)} shards that were begun" if len(told) < of else ""
-    line += f", {rate:.0f} a second" if running else ""
-    if progress["cost"]:
-        line += f", {progress['cost']:,.4f} {progress['currency']} paid"
-    progress["line"] = line
-    return progress
+    waiting = "; ".join(f"shard {number}: {why}" for number, why in waits.items() if why)
+    return progress.told() | {"waiting": waiting, "line": telling.line(progress)}

@@ -80,7 +80,7 @@ def plan(
     space(found, dimensions, 2 if job.output.dtype == "float16" else 4)
     _cost(found, job, spec, ledger.bill)
     if job.access.lane == "batch":
-        found.notes.append("handed in as batches, which are answered within 24 hours")
+        found.notes.append(f"handed in as batches: {providers.info(spec.provider).lane}")
     _compare(found, job, dimensions)
     monitor.close("planned", 0)
     return found

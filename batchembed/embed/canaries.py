@@ -100,17 +100,11 @@ class Watch:
         vectors = await self._ask()
         if vectors is None:
             return
-        before = self._baseline
-        moved = before is not None and (least := _least_cosine(before.vectors, vectors)) < SAME
-        if before is not None and moved:
-            why = _changed(least, before.asked)
-            if self._how.stop:
-                self._loop.stop(why)
-                return
-            self._how.say(f"warning: {why.message}")
-        kept = vectors if before is None or moved else before.vectors
-        self._baseline = Baseline(kept, self._how.clock.now())
-        self._how.keep(self._baseline)
+        found = compared(self._how, self._baseline, vectors)
+        if isinstance(found, Baseline):
+            self._baseline = found
+        else:
+            self._loop.stop(found)
 
     async def _ask(self) -> Vectors | None:
         found = [await self._answer(request) for request in self._requests()]
@@ -134,11 +128,31 @@ class Watch:
         return None
 
     def _requests(self) -> Iterator[Request]:
+        whole = asking(self._how.role)
         for at in range(0, len(TEXTS), self._size):
-            some = TEXTS[at : at + self._size]
-            keys = np.zeros((len(some), 16), np.uint8)
-            tokens = sum(1 + len(text.encode()) // 4 for text in some)
-            yield Request(keys, some, self._how.role, tokens=tokens)
+            yield whole.part(at, min(at + self._size, len(TEXTS)))
+
+
+def asking(role: Role) -> Request:
+    """Return the request for all canary texts; they are no rows, so their keys are zeros."""
+    tokens = sum(1 + len(text.encode()) // 4 for text in TEXTS)
+    return Request(np.zeros((len(TEXTS), 16), np.uint8), TEXTS, role, tokens=tokens)
+
+
+def compared(
+    how: Watching, before: Baseline | None, vectors: Vectors
+) -> Baseline | ActionNeededError:
+    """Return the baseline from now on, which is kept, or why the run ends; a change may be told."""
+    moved = before is not None and (least := _least_cosine(before.vectors, vectors)) < SAME
+    if before is not None and moved:
+        why = _changed(least, before.asked)
+        if how.stop:
+            return why
+        how.say(f"warning: {why.message}")
+    kept = vectors if before is None or moved else before.vectors
+    found = Baseline(kept, how.clock.now())
+    how.keep(found)
+    return found
 
 
 def texts_hash() -> str:

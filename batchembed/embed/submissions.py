@@ -26,7 +26,8 @@ class Submission:
     """One file of lines. `sizes` has the texts of each line; names of lines are their numbers.
 
     `tried`: the provider may have it, whatever is known here; `batch` is its name there.
-    `bound` is a number of tokens that it is not billed more than.
+    `bound` is a number of tokens that it is not billed more than; `shared` is what stands beside
+    its lines. `canaries`: its last line asks for the canary texts, and has no keys.
     """
 
     identity: str
@@ -34,6 +35,8 @@ class Submission:
     bound: int
     tried: bool = False
     batch: str = ""
+    shared: str = ""
+    canaries: bool = False
 
     @property
     def texts(self) -> int:
@@ -66,12 +69,20 @@ class Desk:
             if PurePosixPath(name).stem not in whole:
                 self.store.delete(name)
 
-    def write(self, lines: Iterable[bytes], keys: list[Keys], bound: int) -> Submission:
+    def write(
+        self,
+        lines: Iterable[bytes],
+        keys: list[Keys],
+        bound: int,
+        *,
+        shared: str = "",
+        canaries: bool = False,
+    ) -> Submission:
         """Keep a new submission, before anybody else has it."""
         file = b"".join(lines)
         joined = b"".join(some.tobytes() for some in keys)
         identity = hashlib.blake2b(file + joined, digest_size=16).hexdigest()
-        made = Submission(identity, tuple(map(len, keys)), bound)
+        made = Submission(identity, tuple(map(len, keys)), bound, shared=shared, canaries=canaries)
         self.store.put(f"{FOLDER}/{identity}.jsonl", file)
         self.store.put(f"{FOLDER}/{identity}.keys", joined)
         self.note(made)
@@ -99,7 +110,8 @@ class Desk:
         """Yield each line and the keys of its texts."""
         joined = np.frombuffer(self.store.read(f"{FOLDER}/{one.identity}.keys"), np.uint8)
         keys, at = joined.reshape(-1, 16), 0
-        for line, size in zip(self.file(one).splitlines(), one.sizes, strict=True):
+        lines = self.file(one).splitlines()
+        for line, size in zip(lines[: len(one.sizes)], one.sizes, strict=True):
             yield line, keys[at : at + size]
             at += size
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from batchembed import providers
 from batchembed.corpus import Corpus
-from batchembed.embed import BatchLane, Budget, Desk, Facts, Feed, bound_of
+from batchembed.embed import BatchLane, Desk, Facts, Feed, Versions, bound_of
+from batchembed.embed.batch import CANARIES
+from batchembed.embed.canaries import asking
 from batchembed.engines.lasting import beating, deadline
 from batchembed.engines.local import Plant, access
 from batchembed.errors import ActionNeededError
@@ -61,7 +63,7 @@ def embed(job: Job, feed: Feed, plant: Plant, ledger: Ledger, store: Store) -> N
     desk.load()
     batches = providers.batch_dialect(plant.spec)
     if not desk.open and job.access.lane == "batch":
-        _write(feed, batches, desk, plant.budget)
+        _write(feed, batches, desk, plant)
     within = sum(one.texts for one in desk.open)
     plant.monitor.phase("in the batch lane", within, "texts")
     with closing(ledger):
@@ -82,6 +84,7 @@ async def _bring(
     lane = BatchLane(
         counter, desk, plant.ledger, plant.monitor, facts,
         job.access.poll_every, job.limits.patience, known,
+        versions=Versions(plant.versions), watching=plant.watching,
     )  # fmt: skip
     try:
         limit = job.limits.deadline
@@ -96,19 +99,25 @@ async def _bring(
     return lane
 
 
-def _write(feed: Feed, batches: Batches, desk: Desk, budget: Budget | None) -> None:
-    """Keep all that the feed has as submissions; raises when their bills could be too much."""
-    file = _File([], [])
+def _write(feed: Feed, batches: Batches, desk: Desk, plant: Plant) -> None:
+    """Keep all that the feed has as submissions; raises when their bills could be too much.
+
+    What is told once for a file, such as a role, makes files of their own.
+    """
+    budget, files = plant.budget, dict[str, _File]()
     for some in feed.upcoming():
         for request in some:
+            body = batches.body(request)
+            shared = batches.jobs.shared(body)
+            file = files.setdefault(shared, _File([], []))
             full = file.texts + len(request) > batches.most_inputs or file.size > MOST_BYTES
             if full and file.lines:
-                desk.write(file.lines, file.keys, file.bound)
-                file = _File([], [])
-            line = batches.line(str(len(file.lines)), request)
+                _close(file, shared, batches, desk, plant)
+                file = files[shared] = _File([], [])
+            line = batches.jobs.line(str(len(file.lines)), body)
             file.add(line, request, bound_of(request, budget))
-    if file.lines:
-        desk.write(file.lines, file.keys, file.bound)
+    for shared, file in files.items():
+        _close(file, shared, batches, desk, plant)
     if budget is None:
         return
     room, needed = budget.price.tokens(budget.most - budget.paid), sum(x.bound for x in desk.open)
@@ -123,6 +132,18 @@ def _write(feed: Feed, batches: Batches, desk: Desk, budget: Budget | None) -> N
             hint=f"allow it with --set limits.max_cost={whole}, or send online, where a run stops "
             'at the bound: --set access.lane="online"',
         )
+
+
+def _close(file: _File, shared: str, batches: Batches, desk: Desk, plant: Plant) -> None:
+    """Keep a file as a submission, with a line for the canary texts where they are of its kind."""
+    bound, watched = file.bound, False
+    if plant.watching is not None:
+        canaries = asking(plant.watching.role)
+        body = batches.body(canaries)
+        if watched := batches.jobs.shared(body) == shared:
+            file.lines.append(batches.jobs.line(CANARIES, body))
+            bound += bound_of(canaries, plant.budget)
+    desk.write(file.lines, file.keys, bound, shared=shared, canaries=watched)
 
 
 def _known(ledger: Ledger, desk: Desk) -> set[bytes]:

@@ -9,8 +9,6 @@ from batchembed import providers
 from batchembed.errors import JobError
 from batchembed.providers.access import checked
 
-BATCH_LANES = {"openai"}
-
 
 def disagreements(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the path of what is missing or in conflict, and one line about it.
@@ -49,9 +47,10 @@ def _corpus(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]
 def _model(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     model, access = tables.get("model", {}), tables.get("access", {})
     provider, url = model.get("provider"), model.get("base_url")
+    known: providers.ProviderInfo | None = None
     try:
         if isinstance(provider, str) and provider:
-            providers.info(provider)
+            known = providers.info(provider)
     except JobError as error:
         yield "model.provider", f"[model] {error.message}; {error.hint}"
     try:
@@ -59,8 +58,12 @@ def _model(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]
             checked(url, allow_insecure_http=access.get("allow_insecure_http") is True)
     except JobError as error:
         yield "model.base_url", f"[model] {error.message}; {error.hint}"
-    if access.get("lane") == "batch" and provider not in BATCH_LANES:
-        yield "access.lane", f"`access.lane`: `{provider}` has no batch lane here"
+    if access.get("lane") == "batch" and known is not None and known.jobs is None:
+        has = ", ".join(one.name for one in providers.known() if one.jobs is not None)
+        yield (
+            "access.lane",
+            f"`access.lane`: `{provider}` has no batch lane; these have: {has}",
+        )
     ours, theirs = model.get("hosting"), access.get("hosting")
     if ours and theirs and ours != theirs:
         yield "model.hosting", "`model.hosting` and `access.hosting` differ; one of them is enough"

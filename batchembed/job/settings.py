@@ -281,7 +281,7 @@ class Access:
     ) = None
     """A program that prints the key, such as "pass show aleph-alpha"; no shell reads it."""
     lane: Literal["online", "batch"] = "online"
-    """OpenAI: "batch" hands texts in as files, for half the price, answered within a day."""
+    """OpenAI, Mistral, Voyage: "batch" hands texts in as files: cheaper, within a day."""
     poll_every: Duration = 30.0
     """How often a batch is asked after."""
     leftovers: Literal["online", "stop"] = "online"

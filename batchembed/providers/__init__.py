@@ -104,7 +104,8 @@ def batch_dialect(spec: Spec) -> Batches:
     spec = defaults(spec)
     provider = info(spec.provider)
     assert provider.dialect is not None
-    return Batches(provider.dialect(provider, spec, Access()), spec.dimensions)
+    assert provider.jobs is not None  # see job.agreement
+    return Batches(provider.dialect(provider, spec, Access()), provider.jobs(), spec.dimensions)
 
 
 def open_counter(

@@ -28,32 +28,32 @@ class HttpCounter:
     provider: HttpProvider
     batches: Batches
 
-    async def hand_in(self, file: bytes, identity: str) -> Handed | Outcome:
-        """Store a file and submit it."""
+    async def hand_in(self, file: bytes, identity: str, shared: str) -> Handed | Outcome:
+        """Store a file and submit it, with what its lines share."""
         stored = await self._json(self.batches.upload(file, f"{identity}.jsonl"))
         if not isinstance(stored, dict):
             return stored
-        return await self._told(self.batches.create(str(stored.get("id")), identity))
+        return await self._told(self.batches.jobs.create(str(stored.get("id")), identity, shared))
 
     async def find(self, identity: str) -> Handed | Outcome | None:
         """Return the batch with an identity that did not fail, None where there is none."""
         after: str | None = None
-        for _ in range(PAGES):
-            page = await self._json(self.batches.recent(after))
+        for number in range(PAGES):
+            page = await self._json(self.batches.jobs.recent(number, after))
             if not isinstance(page, dict):
                 return page
-            listed = [self.batches.told(one) for one in page.get("data") or []]
+            listed = [self.batches.jobs.told(one) for one in page.get("data") or []]
             for told in listed:
                 if told.identity == identity and told.state != "failed":
                     return told
-            if not listed or not page.get("has_more"):
+            if not listed or not self.batches.jobs.more(number, page):
                 return None
             after = listed[-1].id
         return None
 
     async def look(self, batch: str) -> Handed | Outcome:
         """Return how far a batch is."""
-        return await self._told(self.batches.look(batch))
+        return await self._told(self.batches.jobs.look(batch))
 
     async def answers(self, file: str) -> bytes | Outcome:
         """Return a file of answers."""
@@ -78,7 +78,7 @@ class HttpCounter:
         if not isinstance(found, dict):
             return found
         try:
-            return self.batches.told(found)
+            return self.batches.jobs.told(found)
         except (KeyError, TypeError, AttributeError) as error:
             return Unavailable(f"200, but what came is no batch: {error}", billed=True)
 

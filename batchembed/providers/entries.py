@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from batchembed.exchange import Dialect, Limits, Role
 from batchembed.providers.access import Access
 from batchembed.spec import Spec
+
+if TYPE_CHECKING:
+    from batchembed.providers.batches import Jobs
 
 Roles: TypeAlias = Mapping[Role, str | None]
 """What a provider calls each role; None where it has the role and needs no word for it."""
@@ -63,7 +66,8 @@ class ProviderInfo:
     `elsewhere` are the limits at another address than its own, `bounds` finds them out where they
     depend on more than the model. `check` raises JobError for what no table can say, and `wishes`
     (spec, roles, controls, pieces of prompts) takes the place of what is said by tables.
-    `dialect` opens its wire form; None for models on this machine. `lane` names its batch API.
+    `dialect` opens its wire form; None for models on this machine. `lane` names its batch API,
+    and `jobs` opens the form of that.
     """
 
     name: str
@@ -77,6 +81,7 @@ class ProviderInfo:
     controls: bool = False
     images: bool = False
     lane: str = ""
+    jobs: Callable[[], Jobs] | None = None
     limits: Limits = field(default_factory=Limits)
     elsewhere: Limits | None = None
     bounds: Callable[[Spec], Limits] | None = None

@@ -96,7 +96,7 @@ class Server:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        if self.batches is not None and request.path.startswith(("/v1/files", "/v1/batches")):
+        if self.batches is not None and request.path.startswith(("/v1/files", "/v1/batch")):
             return self.batches.serve(self, request, body)
         if request.method == "GET":
             return self._about(request)

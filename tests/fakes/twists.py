@@ -265,9 +265,9 @@ def twist_buffered_frames(most: int = 1 << 20) -> None:
 
 def twist_few_inputs(most: int) -> None:
     """Let a file of the batch lane hold so few inputs."""
-    from batchembed.providers import batches
+    from batchembed.providers.batches import Batches
 
-    batches.MOST_INPUTS = most
+    Batches.most_inputs = property(lambda _: most)
 
 
 def twist_blind_lane() -> None:

@@ -110,10 +110,10 @@ def _openai(told: dict[str, Any]) -> Asked:
     texts = [each if isinstance(each, str) else f"ids {each}" for each in given]
     return Asked(
         texts=texts,
-        role="symmetric",
+        role=told.get("input_type") or "symmetric",
         controls=[[] for _ in texts],
         model=told["model"],
-        dimensions=told.get("dimensions"),
+        dimensions=told.get("dimensions") or told.get("output_dimension"),
         unit=True,
         form="openai",
         encoding=told.get("encoding_format") or "float",

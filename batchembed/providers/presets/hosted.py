@@ -31,6 +31,7 @@ OPENAI = ProviderInfo(
     limits=Limits(texts_per_request=2048, tokens_per_request=300_000, tokens_per_text=8192),
     elsewhere=CAREFUL,
     lane="24 h, half price",
+    jobs=opening.openai_jobs,
     key_variable="OPENAI_API_KEY",
     note="base_url for any compatible server: 64 texts a request, the key optional",
 )
@@ -130,6 +131,7 @@ VOYAGE = ProviderInfo(
     roles={"symmetric": None, "document": "document", "query": "query"},
     limits=Limits(texts_per_request=1000, tokens_per_request=120_000),
     lane="12 h, a third off",
+    jobs=opening.voyage_jobs,
     key_variable="VOYAGE_API_KEY",
     form=Form(
         dimensions="output_dimension",
@@ -194,6 +196,7 @@ MISTRAL = ProviderInfo(
     takes=_PREFIXES,
     limits=Limits(texts_per_request=512, tokens_per_request=16_384, tokens_per_text=8192),
     lane="24 h, half price",
+    jobs=opening.mistral_jobs,
     key_variable="MISTRAL_API_KEY",
     form=Form(dimensions="output_dimension"),
 )

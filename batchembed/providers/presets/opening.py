@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from batchembed.exchange import Dialect
 from batchembed.providers.access import Access
 from batchembed.providers.entries import ProviderInfo
 from batchembed.spec import Spec
+
+if TYPE_CHECKING:
+    from batchembed.providers.batches import Jobs
 
 
 def openai(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:  # noqa: ARG001 - an Opener
@@ -63,3 +68,24 @@ def ollama(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:  # noqa:
     from batchembed.providers.ollama import Ollama
 
     return Ollama(spec, about.limits_of(spec))
+
+
+def openai_jobs() -> Jobs:
+    """Return the form of OpenAI's batch lane."""
+    from batchembed.providers import batches
+
+    return batches.OPENAI
+
+
+def voyage_jobs() -> Jobs:
+    """Return the form of Voyage's batch lane."""
+    from batchembed.providers import batches
+
+    return batches.VOYAGE
+
+
+def mistral_jobs() -> Jobs:
+    """Return the form of Mistral's batch lane."""
+    from batchembed.providers.mistral_jobs import MistralJobs
+
+    return MistralJobs()

@@ -148,13 +148,19 @@ def test_the_docs_name_the_versions_that_were_recorded():
     assert {p.name for p in known()} <= rows.keys()
 
 
-@pytest.mark.slow
-def test_the_clients_send_today_what_was_recorded():
-    """In a venv of their own: `make vendors` makes it, or BATCHEMBED_VENDORS_PYTHON names one."""
+def clients_python():
+    """Return the python that has the vendors' clients; skip where there is none."""
     named = os.environ.get("BATCHEMBED_VENDORS_PYTHON")
     python = Path(named or ROOT / ".venv-vendors" / "bin" / "python")
     if not python.exists():
         pytest.skip(f"NOT TESTED: no clients at {python}; `make vendors` installs them")
+    return python
+
+
+@pytest.mark.slow
+def test_the_clients_send_today_what_was_recorded():
+    """In a venv of their own: `make vendors` makes it, or BATCHEMBED_VENDORS_PYTHON names one."""
+    python = clients_python()
     done = subprocess.run(
         [python, HERE / "record.py"], capture_output=True, text=True, env=environment(), check=False
     )

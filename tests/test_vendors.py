@@ -9,6 +9,7 @@ import json
 import os
 import re
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,22 @@ def clients_python():
     if not python.exists():
         pytest.skip(f"NOT TESTED: no clients at {python}; `make vendors` installs them")
     return python
+
+
+def test_the_readme_names_every_provider_and_what_it_was_proven_against():
+    """With the versions of the recordings, and of the clients that are asked directly."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    table = readme.partition("| `provider` | proven against |\n")[2].partition("\n\n")[0]
+    rows = {}
+    for line in table.splitlines()[1:]:
+        _, names, against, _ = line.split("|")
+        rows |= dict.fromkeys(re.findall("`([\\w-]+)`", names), against)
+    assert rows.keys() == {p.name for p in known()}
+    for recorded in RECORDED:
+        assert recorded["client"] in rows[recorded["asked"]["provider"]]
+    assert f"aleph-alpha-client {version('aleph-alpha-client')}" in rows["aleph-alpha"]
+    for name in READ_ONLY:
+        assert "reading alone" in rows[name]
 
 
 @pytest.mark.slow

@@ -85,13 +85,16 @@ def provider_words(found: Sequence[Listed]) -> str:
     """Return the providers as a table; a single one with all that is known of it."""
     if len(found) == 1:
         return _provider(found[0])
-    rows = [("provider", "model", "dimensions", "roles", "a request", "batch lane", "key")]
+    rows = [
+        ("provider", "model", "dimensions", "roles", "images", "a request", "batch lane", "key")
+    ]
     rows += [
         (
             one.name,
             one.model or "(name it)",
             _dimensions(one.models, one.model),
             one.roles.replace("symmetric, document, query", "all three"),
+            "yes" if one.images else "-",
             _limits(one.limits),
             one.lane or "-",
             _key(one),

@@ -1,15 +1,12 @@
 """Proof against aleph-alpha-client: every endpoint and every kind of item, field by field."""
 
-import asyncio
-import json
-
 import numpy as np
 import pytest
 from fakes import running
+from fakes.clients import listed, ours, plain, request, seen
 
-from batchembed.exchange import Control, Request, Response
+from batchembed.exchange import Control
 from batchembed.prompts import Image, ImageControl, Text, TokenControl, Tokens, words
-from batchembed.providers import Access, open_provider
 from batchembed.spec import Spec
 
 aa = pytest.importorskip(
@@ -34,57 +31,18 @@ FIELDS = {
 }
 
 
-def request(texts=(TEXT,), role="symmetric", controls=None, prompts=None):
-    keys = np.zeros((len(texts), 16), np.uint8)
-    return Request(keys=keys, texts=tuple(texts), role=role, controls=controls, prompts=prompts)
-
-
-def ours(server, spec, sent, **access):
-    """Return the outcome of one attempt of ours, and what the server saw of it."""
-
-    async def attempt():
-        provider = open_provider(spec, Access(base_url=server.url, **access), key="TOKEN")
-        try:
-            return await provider.attempt(sent)
-        finally:
-            await provider.close()
-
-    outcome = asyncio.run(attempt())
-    assert isinstance(outcome, Response), outcome
-    return outcome, seen(server)
-
-
 def theirs(server, call, access):
     """Return what their client makes of an answer, and what the server saw of its request."""
-    told = {k: list(v) if isinstance(v, tuple) else v for k, v in access.items()}
-    client = aa.Client("TOKEN", host=server.url, total_retries=0, **told)
+    client = aa.Client("TOKEN", host=server.url, total_retries=0, **listed(access))
     try:
         return call(client), seen(server)
     finally:
         client.session.close()
 
 
-def seen(server):
-    """Return method, path, query, headers that matter, and the body with its order of fields."""
-    last = server.last
-    headers = {name.lower(): value for name, value in last["headers"].items()}
-    return {
-        "method": last["method"],
-        "path": last["path"],
-        "query": last["query"],
-        "authorization": headers["authorization"],
-        "content-type": headers["content-type"],
-        "body": json.loads(last["body"], object_pairs_hook=list),
-    }
-
-
 def prompt(text=TEXT, spans=SPANS):
-    controls = [aa.TextControl(c.start, c.length, _plain(c.factor)) for c in spans]
+    controls = [aa.TextControl(c.start, c.length, plain(c.factor)) for c in spans]
     return aa.Prompt([aa.Text(text, controls)])
-
-
-def _plain(factor):
-    return int(factor) if float(factor).is_integer() else factor
 
 
 @pytest.mark.parametrize("access", ACCESS)
@@ -94,7 +52,7 @@ def test_embed_is_that_of_the_client(stand_in, fields, access):
     layers, pooling = (-1, 0, 17, -2), ("mean", "last_token", "abs_max")
     told = FIELDS[fields]
     spec = Spec("aleph-alpha", MODEL, layers=layers, pooling=pooling, **told)
-    found, mine = ours(stand_in, spec, request(controls=(SPANS,)), **ACCESS[access])
+    found, mine = ours(stand_in, spec, request([TEXT], controls=(SPANS,)), **ACCESS[access])
     asked = aa.EmbeddingRequest(prompt(), list(layers), list(pooling), **_defaults(told))
     read, other = theirs(stand_in, lambda client: client.embed(asked, MODEL), ACCESS[access])
     assert mine == other
@@ -112,7 +70,7 @@ def test_instructable_embed_is_that_of_the_client(stand_in, fields, access, inst
     """The field is called input; an instruction may be empty."""
     told = FIELDS[fields]
     spec = Spec("aleph-alpha", MODEL, instruction=instruction, **told)
-    found, mine = ours(stand_in, spec, request(controls=(SPANS,)), **ACCESS[access])
+    found, mine = ours(stand_in, spec, request([TEXT], controls=(SPANS,)), **ACCESS[access])
     asked = aa.embedding.InstructableEmbeddingRequest(prompt(), instruction, **_defaults(told))
     read, other = theirs(
         stand_in, lambda client: client.instructable_embed(asked, MODEL), ACCESS[access]
@@ -127,7 +85,7 @@ def test_each_role_may_have_its_instruction(stand_in):
     pairs = (("document", ""), ("query", "Find what answers this"))
     spec = Spec("aleph-alpha", MODEL, instructions=pairs)
     for role, instruction in pairs:
-        _, mine = ours(stand_in, spec, request(role=role))
+        _, mine = ours(stand_in, spec, request([TEXT], role=role))
         asked = aa.embedding.InstructableEmbeddingRequest(
             prompt(spans=()), instruction, normalize=True
         )
@@ -176,16 +134,16 @@ def their_item(piece):
     overlaps = {None: None, **{each.value: each for each in aa.ControlTokenOverlap}}
     if isinstance(piece, Text):
         spans = [
-            aa.TextControl(c.start, c.length, _plain(c.factor), overlaps[c.overlap])
+            aa.TextControl(c.start, c.length, plain(c.factor), overlaps[c.overlap])
             for c in piece.controls
         ]
         return aa.Text(piece.text, spans)
     if isinstance(piece, Tokens):
         return aa.Tokens(
-            list(piece.ids), [aa.TokenControl(c.index, _plain(c.factor)) for c in piece.controls]
+            list(piece.ids), [aa.TokenControl(c.index, plain(c.factor)) for c in piece.controls]
         )
     spans = [
-        aa.ImageControl(c.left, c.top, c.width, c.height, _plain(c.factor), overlaps[c.overlap])
+        aa.ImageControl(c.left, c.top, c.width, c.height, plain(c.factor), overlaps[c.overlap])
         for c in piece.controls
     ]
     crop = None if piece.crop is None else aa_prompt.Cropping(*piece.crop)

@@ -15,7 +15,6 @@ from fakes.faults import Fault
 from fakes.raw import raw as raw_server
 
 from batchembed.exchange import (
-    Control,
     Fatal,
     Malformed,
     Refused,
@@ -123,11 +122,6 @@ def test_poison_spoils_a_request_and_only_that():
     assert [type(x) for x in found] == [Refused, Response, Response]
     assert np.isnan(found[2].vectors[0]).any()
     assert not np.isnan(found[2].vectors[1]).any()
-
-
-def test_a_dimension_that_was_not_asked_for_is_fatal():
-    """Seen over the wire as well."""
-    assert isinstance(outcome(faults.dimension(5), told={"dimensions": 32}), Fatal)
 
 
 def test_the_server_wait_is_passed_on():
@@ -249,16 +243,6 @@ def test_cancelling_an_attempt_is_not_an_outcome():
                 await attempt
 
     asyncio.run(go())
-
-
-@pytest.mark.parametrize("name", PROVIDERS)
-def test_a_text_that_cannot_be_written_is_refused_alone(name):
-    """A lone surrogate is no UTF-8: nothing is sent."""
-    (found,), server = attempts(request("fine", "bad \ud800"), name=name)
-    assert isinstance(found, Refused)
-    assert server.bill.requests == 0
-    bad = request("a", controls=((Control(0, 1, float("nan")),),))
-    assert isinstance(attempts(bad, name="aleph-alpha")[0][0], Refused)
 
 
 def test_nothing_is_left_open():

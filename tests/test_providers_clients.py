@@ -1,14 +1,11 @@
 """Proof against the real clients: what they send is what we send, and both read the same."""
 
-import asyncio
-import json
-
 import numpy as np
 import pytest
 from fakes import running, vector
+from fakes.clients import listed, ours, plain, request, seen
 
-from batchembed.exchange import Control, Request, Response
-from batchembed.providers import Access, open_provider
+from batchembed.exchange import Control
 from batchembed.spec import Spec
 
 aleph_alpha_client = pytest.importorskip(
@@ -22,52 +19,13 @@ TEXTS = ("I want to play on my TV.", 'Größe 🎉 naïve "quoted" \\ \n tab\t',
 SPANS = ((Control(10, 4, 7.0),), (), (Control(0, 1, 0.5), Control(0, 1, 2.25)))
 
 
-def request(texts=TEXTS, role="symmetric", controls=None):
-    keys = np.zeros((len(texts), 16), np.uint8)
-    return Request(keys=keys, texts=tuple(texts), role=role, controls=controls)
-
-
-def ours(server, spec, sent, base_url=None, **access):
-    """Return the outcome of one attempt of ours, and what the server saw of it."""
-
-    async def attempt():
-        reach = Access(base_url=base_url or server.url, **access)
-        provider = open_provider(spec, reach, key="TOKEN")
-        try:
-            return await provider.attempt(sent)
-        finally:
-            await provider.close()
-
-    outcome = asyncio.run(attempt())
-    assert isinstance(outcome, Response), outcome
-    return outcome, seen(server)
-
-
-def seen(server):
-    """Return method, path, query, headers that matter, and the body with its order of fields."""
-    last = server.last
-    headers = {k.lower(): v for k, v in last["headers"].items()}
-    return {
-        "method": last["method"],
-        "path": last["path"],
-        "query": last["query"],
-        "authorization": headers["authorization"],
-        "content-type": headers["content-type"],
-        "body": json.loads(last["body"], object_pairs_hook=list),
-    }
-
-
 def prompts(texts, spans):
     aa = aleph_alpha_client
     whole = spans or [()] * len(texts)
     return [
-        aa.Prompt([aa.Text(t, [aa.TextControl(c.start, c.length, _plain(c.factor)) for c in s])])
+        aa.Prompt([aa.Text(t, [aa.TextControl(c.start, c.length, plain(c.factor)) for c in s])])
         for t, s in zip(texts, whole, strict=True)
     ]
-
-
-def _plain(factor):
-    return int(factor) if factor.is_integer() else factor
 
 
 SETTINGS = {
@@ -89,9 +47,9 @@ def test_batches_are_those_of_aleph_alpha_client(stand_in, role, settings, spans
     """Field by field, order and nulls included, and the vectors are equal."""
     aa, (spec, access) = aleph_alpha_client, SETTINGS[settings]
     spec = Spec("aleph-alpha", "luminous-base", **spec)
-    found, mine = ours(stand_in, spec, request(role=role, controls=spans), **access)
+    found, mine = ours(stand_in, spec, request(TEXTS, role=role, controls=spans), **access)
 
-    client = aa.Client("TOKEN", host=stand_in.url, total_retries=0, **_named(access))
+    client = aa.Client("TOKEN", host=stand_in.url, total_retries=0, **listed(access))
     theirs = client.batch_semantic_embed(
         aa.BatchSemanticEmbeddingRequest(prompts(TEXTS, spans), **_told(spec, role)), spec.name
     )
@@ -111,7 +69,7 @@ def test_single_calls_are_those_of_aleph_alpha_client(stand_in, settings, at):
     sent = request([TEXTS[at]], "query", (SPANS[at],))
     found, mine = ours(stand_in, spec, sent, **access)
 
-    client = aa.Client("TOKEN", host=stand_in.url, total_retries=0, **_named(access))
+    client = aa.Client("TOKEN", host=stand_in.url, total_retries=0, **listed(access))
     (prompt,) = prompts([TEXTS[at]], [SPANS[at]])
     theirs = client.semantic_embed(
         aa.SemanticEmbeddingRequest(prompt, **_told(spec, "query")), spec.name
@@ -125,7 +83,7 @@ def test_a_host_with_a_path_is_joined_as_by_aleph_alpha_client(stand_in):
     """On-premise hosts have a prefix, with a slash at the end or not."""
     aa, spec = aleph_alpha_client, Spec("aleph-alpha", "luminous-base")
     for host in (stand_in.url + "/v1", stand_in.url + "/v1/"):
-        _, mine = ours(stand_in, spec, request(), base_url=host)
+        _, mine = ours(stand_in, spec, request(TEXTS), base_url=host)
         client = aa.Client("TOKEN", host=host, total_retries=0)
         told = _told(spec, "symmetric")
         client.batch_semantic_embed(
@@ -136,10 +94,9 @@ def test_a_host_with_a_path_is_joined_as_by_aleph_alpha_client(stand_in):
         assert mine["path"] == "/v1/batch_semantic_embed"
 
 
-@pytest.mark.parametrize("dimensions", [None, 64])
-@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1]], ids=["three", "one"])
-def test_calls_are_those_of_the_openai_client(stand_in, dimensions, texts):
-    """The same fields as the SDK with its default encoding, and equal vectors."""
+@pytest.mark.parametrize(("texts", "dimensions"), [(TEXTS, None), (TEXTS[:1], 64)])
+def test_calls_are_those_of_the_openai_client(stand_in, texts, dimensions):
+    """The same fields as the SDK with its default encoding; test_vendors has the other hosts."""
     spec = Spec("openai", "text-embedding-3-small", dimensions=dimensions)
     found, mine = ours(stand_in, spec, request(texts), base_url=stand_in.openai_url)
     told = {} if dimensions is None else {"dimensions": dimensions}
@@ -156,16 +113,12 @@ def test_calls_are_those_of_the_openai_client(stand_in, dimensions, texts):
 def test_the_recorder_would_see_a_difference(stand_in):
     """Control: another role is another request, and another vector."""
     spec = Spec("aleph-alpha", "luminous-base")
-    one, mine = ours(stand_in, spec, request(role="query"))
-    two, other = ours(stand_in, spec, request(role="document"))
+    one, mine = ours(stand_in, spec, request(TEXTS, role="query"))
+    two, other = ours(stand_in, spec, request(TEXTS, role="document"))
     assert mine != other
     assert one.vectors.tolist() != two.vectors.tolist()
     right = vector(TEXTS[0], role="query", model=spec.name)
     assert one.vectors[0].tolist() == right.tolist()
-
-
-def _named(access):
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in access.items()}
 
 
 def _told(spec, role):

@@ -372,3 +372,23 @@ def test_unit_vectors_are_multiplied_as_they_are():
     again = blocks.normalized(unit, square(unit))
     assert np.allclose(square(again), 1, atol=1e-6)
     assert (again[0] == unit[0]).all()
+
+
+@pytest.mark.parametrize("most", [1, 300, 5000])
+def test_candidates_are_scored_some_tiles_at_a_time(most, monkeypatch):
+    """No more candidates are scored together than were allowed, but for those of one tile."""
+    held, sizes = random_side(5, 150, 8), []
+    grid = Grid(tile=16, stripe=8, threads=2)
+    expected = bytes_of(held, grid=grid, top_k=3)
+    score = kernels.exact_between
+
+    def counting(left, right, rows, columns, **more):
+        if more:  # the last scoring, not that of one crowded pool
+            sizes.append((rows.size, len(np.unique(rows // 16))))
+        return score(left, right, rows, columns, **more)
+
+    monkeypatch.setattr(search, "_ENTRIES", most)
+    monkeypatch.setattr(kernels, "exact_between", counting)
+    assert bytes_of(held, grid=grid, top_k=3) == expected
+    assert all(size <= most or tiles == 1 for size, tiles in sizes)
+    assert (len(sizes) == 1) == (most == 5000)

@@ -105,9 +105,13 @@ class Pool:
             if rows.size:
                 self._tighten(np.flatnonzero(self._counts > self.k))
 
+    def narrow(self) -> int:
+        """Drop what is under the floors by now; return how many candidates are left in all."""
+        self._tighten(np.flatnonzero(self._counts > self.k))
+        return int(self._counts.sum())
+
     def entries(self) -> tuple[Positions, Positions]:
         """Return (rows, positions) of all candidates, row by row, for `best` to be scored."""
-        self._tighten(np.flatnonzero(self._counts > self.k))
         rows = np.repeat(np.arange(self._counts.size), self._counts)
         return rows, from_keys(self._keys[self._filled()])[1]
 

@@ -219,9 +219,7 @@ class Search:
 
     def _settle(self, panel: range, best: Keys) -> None:
         """Score what the pools of a panel hold exactly, as many at once as memory allows."""
-        at_once = max(1, min(self.left.panel, _ENTRIES // (self.left.tile * self.k)))
-        for first in range(panel.start, panel.stop, at_once):
-            numbers = range(first, min(first + at_once, panel.stop))
+        for numbers in self._at_once(panel):
             entries = [self._pools[number].entries() for number in numbers]
             rows = [
                 found[0] + n * self.left.tile for n, found in zip(numbers, entries, strict=True)
@@ -238,6 +236,22 @@ class Search:
                 start = number * self.left.tile
                 found = self._pools.pop(number).best(part)
                 best[start : start + self.left.length(number)] = merged(found, self._known(number))
+
+    def _at_once(self, panel: range) -> Iterator[list[int]]:
+        """Yield the tiles of a panel, as many at once as have `_ENTRIES` candidates, one at least.
+
+        The more at once, the fewer times the right side is read.
+        """
+        some: list[int] = []
+        room = _ENTRIES
+        for number in panel:
+            count = self._pools[number].narrow()
+            if some and (count > room or len(some) == self.left.panel):
+                yield some
+                some, room = [], _ENTRIES
+            some.append(number)
+            room -= count
+        yield some
 
 
 class _Part:

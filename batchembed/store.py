@@ -50,17 +50,14 @@ class Store:
         """Return a whole file. Raises FileNotFoundError."""
         return self.path(name).read_bytes()
 
-    def put(self, name: str, data: bytes) -> None:
-        """Write a whole file, so that it is there entirely and durably, or not at all."""
-        with self.create(name) as writer:
-            writer.write(data)
-            writer.commit()
+    def put(self, name: str, data: bytes, *, new: bool = False) -> None:
+        """Write a whole file, so that it is there entirely and durably, or not at all.
 
-    def put_new(self, name: str, data: bytes) -> None:
-        """Write a whole file as `put` does, unless it is there: of several writers one is first."""
+        If it is to be `new`, one that is there stays: of several writers one is first.
+        """
         with self.create(name) as writer:
             writer.write(data)
-            writer.commit(new=True)
+            writer.commit(new=new)
 
     def create(self, name: str, *, hashed: bool = True) -> Writer:
         """Open a file for writing that appears under its name when it is committed."""

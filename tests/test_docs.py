@@ -303,8 +303,10 @@ def test_what_to_do_when_has_messages_that_exist():
     assert [message for message in told_messages() if message not in said] == []
 
 
-def test_the_page_of_commands_is_what_help_says():
-    """docs/commands.md is made anew when an option changes."""
-    command = [sys.executable, ROOT / "tools/make_commands_page.py", "--check"]
+@pytest.mark.parametrize("page", ["commands", "messages"])
+def test_pages_that_are_made_are_what_the_source_says(page):
+    """docs/commands.md is made anew when an option changes, messages.md when a message does."""
+    tool = ROOT / f"tools/make_{page}_page.py"
+    command = [sys.executable, tool, "--check"]
     done = subprocess.run(command, check=False, env=environment({"PYTHONPATH": str(ROOT)}))
-    assert done.returncode == 0, "run tools/make_commands_page.py"
+    assert done.returncode == 0, f"run {tool.relative_to(ROOT)}"

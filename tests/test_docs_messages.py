@@ -15,12 +15,6 @@ tool = sys.modules["tool"] = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(tool)
 
 
-def test_the_page_is_what_the_source_says():
-    """Made anew when a message changes."""
-    page = (ROOT / "docs/messages.md").read_text("utf-8")
-    assert page == tool.page(), "run tools/make_messages_page.py"
-
-
 def test_every_exit_code_of_an_error_has_its_part():
     """Those of signals are told at the head."""
     page = tool.page()

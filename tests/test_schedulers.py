@@ -82,6 +82,46 @@ def test_cron_embeds_and_mails_nothing(home):
     assert ended(VERIFY, home) == (0, "")
 
 
+def test_cron_needs_nothing_of_the_environment(home):
+    """Neither HOME nor PATH nor anything else is set, and the folder is another."""
+    told = EMBED.replace("/srv/embeddings", str(home))
+    told = told.replace("/opt/batchembed", str(home.parent / "batchembed"))
+    done = subprocess.run(["/bin/sh", "-c", told], env={}, cwd="/", check=True, capture_output=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
+    assert manifest(home / "runs/quickstart")["counts"]["embedded"] == 420
+
+
+def test_cron_leaves_logs_to_the_system(home):
+    """A log that was moved away is begun anew: nothing of a run that ended holds it open."""
+    job = home / "jobs/quickstart.toml"
+    job.write_text(job.read_text("utf-8").replace("top_k", "top_kk"), "utf-8")
+    log = home / "log/embed.log"
+    for count in (1, 2):
+        ended(EMBED, home)
+        assert log.read_text().count("error:") == count, "a run appends"
+    log.rename(home / "log/embed.log.1")
+    ended(EMBED, home)
+    assert log.read_text().count("error:") == 1
+    assert (home / "log/embed.log.1").read_text().count("error:") == 2
+    assert sorted(path.name for path in (home / "log").iterdir()) == ["embed.log", "embed.log.1"]
+
+
+def test_sigterm_under_cron_is_a_clean_stop(home):
+    """143, drained, told in the log and not in the mail; the next line that fires goes on."""
+    write(home / "corpus.parquet", table(texts(20)))
+    with running(script=lambda seen: Fault(delay=0.2) if seen.number > 3 else None) as server:
+        one = {"limits__texts_per_request": 1, "limits__concurrency": 1}
+        write_job(home / "jobs/quickstart.toml", settings("corpus.parquet", server, **one))
+        process = started(EMBED.replace("&& /opt", "&& exec /opt"), home)
+        until(lambda: server.bill.answered > 3)
+        process.terminate()
+        mail, _ = process.communicate(timeout=30)
+        assert (process.returncode, mail) == (143, "")
+        assert "SIGTERM" in (home / "log/embed.log").read_text()
+        assert ended(EMBED, home) == (0, "")
+        assert server.bill.paid_twice == {}
+
+
 def test_cron_while_a_run_goes_on_ends_at_once(home):
     """Exit code 75, and the log says who holds the directory."""
     import fcntl
@@ -219,6 +259,19 @@ def test_the_service_runs_as_it_stands(home):
     code, said = ended(command, home)
     assert code == 0
     assert json.loads(said)["rows"] == 420
+
+
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path):
+    """By its own checker, where there is one."""
+    checker = shutil.which("systemd-analyze")
+    if checker is None:
+        pytest.skip("NOT TESTED: no systemd-analyze on this machine")
+    for path in (ROOT / "jobs/systemd").iterdir():
+        told = path.read_text("utf-8").replace("/opt/batchembed/bin/batchembed", "/bin/true")
+        (tmp_path / path.name).write_text(told, "utf-8")
+    command = [checker, "verify", *sorted(tmp_path.iterdir())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_service_knows_the_exit_codes():

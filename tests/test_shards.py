@@ -590,8 +590,8 @@ def test_a_merge_killed_at_every_step(place, server):
 def test_a_file_that_is_new_is_written_once(tmp_path):
     """Of several writers one is first; and where there are no hard links, the last one is."""
     store = Store(tmp_path)
-    store.put_new("a", b"first")
-    store.put_new("a", b"second")
+    store.put("a", b"first", new=True)
+    store.put("a", b"second", new=True)
     assert store.read("a") == b"first"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
@@ -604,7 +604,7 @@ def test_a_disk_without_hard_links_will_do(tmp_path, monkeypatch):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr("pathlib.Path.hardlink_to", refused)
-    store.put_new("a", b"first")
+    store.put("a", b"first", new=True)
     assert store.read("a") == b"first"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
@@ -616,7 +616,7 @@ def test_a_new_file_is_whole_or_not_there(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             steps = Steps(patch, at)
             try:
-                store.put_new("a", b"first")
+                store.put("a", b"first", new=True)
             except Died:
                 pass
             else:

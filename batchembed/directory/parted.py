@@ -83,7 +83,7 @@ def claim_shard(
         there = None
     if there is None:
         told = made(clock) | {"shards": shard.of, "before": _bill(store, manifest)}
-        store.put_new(AGREED, sealed(told | identity.told()))
+        store.put(AGREED, sealed(told | identity.told()), new=True)
         there = agreed(store)
         if there is not None and (why := there.objection(shard, identity)) is not None:
             raise why

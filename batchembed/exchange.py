@@ -202,10 +202,14 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class Fatal:
-    """Nothing more can be had until a person acts: key, money, model, address."""
+    """Nothing more can be had until a person acts: key, money, model, address.
+
+    `billed`: an answer came that is not read to its end, so it may have been billed.
+    """
 
     reason: str
     hint: str | None = None
+    billed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from batchembed import providers
@@ -217,17 +218,13 @@ def provider_key(job: Job, spec: Spec, environ: Mapping[str, str]) -> str | None
 
 
 def key_reader(job: Job, spec: Spec, environ: Mapping[str, str]) -> Callable[[], str | None] | None:
-    """Return what reads the provider's key anew, None where it comes from what cannot change."""
+    """Return what reads the provider's key anew, None where it comes from what cannot change.
+
+    It raises ActionNeededError where there is none that could be one.
+    """
     if not (job.access.key_file or job.access.key_command):
         return None
-
-    def read() -> str | None:
-        try:
-            return provider_key(job, spec, environ)
-        except ActionNeededError:  # then the key that was refused is the last one there was
-            return None
-
-    return read
+    return partial(provider_key, job, spec, environ)
 
 
 def say_damage(monitor: Monitor, ledger: Ledger, damaged: list[FileNote]) -> None:

@@ -4,7 +4,9 @@ import json
 
 import pytest
 from fakes import faults, running
+from fakes.faults import Fault
 from fakes.rows import CANARY, FASTER, GIVEN, Row, check
+from fakes.runs import texts
 
 PROVIDERS = ("openai", "aleph-alpha")
 BATCH = {"model__endpoint": "batch_semantic_embed"}
@@ -195,3 +197,37 @@ def test_48_a_key_that_was_renewed_is_read_again(place, tmp_path):
         check(place, server, Row(script, requests=9, more=more))
         assert server.last["headers"]["Authorization"] == f"Bearer {renewed}"
         assert 1 <= server.bill.statuses[401] <= 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("two\nlines", "it has spaces, line breaks or accents"),
+        ("schlüssel", "it has spaces, line breaks or accents"),
+        ("", "empty key"),
+        (b"\xff\xfe", "is not text"),
+        ("rubout\x7f", "no other key can be had"),
+        (None, "cannot be read"),
+    ],
+)
+def test_48_a_renewed_key_that_is_none_says_so(place, tmp_path, content, words):
+    """The run ends with what is wrong with the file, and shows nothing of what it holds."""
+    file = tmp_path / "key"
+    file.write_text(CANARY)
+    file.chmod(0o600)
+
+    def script(seen):
+        if seen.number == 2 and content is None:
+            file.unlink()
+        elif seen.number == 2:
+            file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return Fault(status=401) if seen.number == 2 else None
+
+    with running(script=script) as server:
+        more = {"access__key_file": str(file), "limits__concurrency": 1}
+        job = place(texts(40), server=server, limits__texts_per_request=8, **more)
+        ended = job.run(code=4)
+        assert "401, and no other key can be had" in ended.err
+        assert words in ended.err
+        assert "mistake in batchembed" not in ended.err
+        assert not content or str(content) not in ended.err

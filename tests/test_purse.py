@@ -3,6 +3,7 @@
 import asyncio
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from fakes.scripted import (
     MemoryLedger,
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from batchembed.embed import Budget, Purse
 from batchembed.embed.purse import A_TEXT
 from batchembed.errors import ActionNeededError
-from batchembed.exchange import Malformed, Refused, Response, TooLarge, Unavailable
+from batchembed.exchange import Fatal, Malformed, Refused, Response, TooLarge, Unavailable
 from batchembed.prices import Price
 
 CENT = Price(Decimal(10000))  # a hundredth of the currency for one token
@@ -163,6 +164,29 @@ def test_answers_that_were_lost_count_as_paid():
     assert ledger.unsure > 0
     assert ledger.tokens < bill <= ledger.tokens + ledger.unsure <= 3000
     assert "lost" in made.ending.message
+
+
+@pytest.mark.parametrize("billed", [True, False])
+def test_an_answer_that_is_not_read_to_its_end_may_be_billed(billed):
+    """A body larger than any right one ends the run; what it may have cost stands in the ledger."""
+    end = Fatal("the answer is larger than 100 bytes", billed=billed)
+    made, _, ledger = spend(3000, script=lambda n, _: end if n == 3 else None)
+    assert "larger than" in made.ending.message
+    assert (ledger.unsure > 0) is billed
+
+
+def test_an_answer_of_other_dimensions_is_billed():
+    """It ends the run; its tokens are counted like those of all that were answered."""
+
+    def script(number, asked):
+        if number != 3:
+            return None
+        return Response(np.ones((len(asked), 7), np.float32), billed(asked))
+
+    made, bill, ledger = spend(3000, script=script)
+    assert "`7` dimensions" in made.ending.message
+    assert (ledger.tokens, ledger.unsure) == (bill, 0), "`spend` counts what it answers itself"
+    assert ledger.charged > 0
 
 
 def test_an_abandoned_request_counts_as_paid():

@@ -21,7 +21,7 @@ from batchembed.embed.endings import disk_error
 from batchembed.embed.settle import size_of
 from batchembed.embed.verdicts import Part, Verdict
 from batchembed.errors import ActionNeededError, BatchembedError
-from batchembed.exchange import Malformed, Outcome, Request, Response, Unavailable
+from batchembed.exchange import Fatal, Malformed, Outcome, Request, Response, Unavailable
 from batchembed.monitor import Standing
 from batchembed.prices import Price, amount
 from batchembed.prompts import sure_tokens
@@ -140,7 +140,7 @@ class Purse:
                 return Bill(tokens, 0)
             case Response() | Malformed():  # it was answered, so billed, and does not say how much
                 return Bill(request.tokens, max(0, self.bound(request) - request.tokens))
-            case None | Unavailable(billed=True):
+            case None | Unavailable(billed=True) | Fatal(billed=True):
                 return Bill(0, self.bound(request))
             case _:
                 return Bill(0, 0)

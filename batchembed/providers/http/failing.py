@@ -6,6 +6,7 @@ import ssl
 
 import aiohttp
 
+from batchembed.errors import ActionNeededError
 from batchembed.exchange import Fatal, Outcome, Unavailable
 
 _TLS_SETUP = ("WRONG_VERSION", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION")
@@ -18,7 +19,9 @@ class OversizeError(Exception):
 def failure(error: Exception) -> Outcome:
     """Return what an exception of the network, or of reading the answer, means."""
     if isinstance(error, OversizeError):
-        return Fatal(str(error), hint="look at what answers at the base URL")
+        return Fatal(str(error), hint="look at what answers at the base URL", billed=True)
+    if isinstance(error, ActionNeededError):  # of a key that was read anew
+        return Fatal(f"401, and no other key can be had: {error.message}", hint=error.hint)
     if trouble := _certificate_trouble(error):
         return Fatal(
             f"the server's identity cannot be proven: {trouble}",
@@ -31,6 +34,7 @@ def failure(error: Exception) -> Outcome:
     return Fatal(
         f"unexpected {type(error).__name__} while reading an answer: {error}",
         hint="this is a mistake in batchembed: please report it",
+        billed=True,
     )
 
 

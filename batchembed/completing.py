@@ -165,6 +165,9 @@ def compare_as_asked(run: Run, draft: Manifest, folder: Path) -> Manifest:
     """Make the job's comparison from files in `folder`; return the manifest that names it."""
     wanted = run.job.similarity
     if wanted is None:
+        before = read_manifest(run.store)
+        for note in before.similarity if before else ():
+            run.monitor.say(f"note: {note.name} is of the rows before, and is removed")
         return draft
     from batchembed.similarity import SimilaritySettings, compare, unless_damaged
 

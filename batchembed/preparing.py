@@ -8,14 +8,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from batchembed import providers
+from batchembed import directory, providers
 from batchembed.clock import Clock
 from batchembed.corpus import Corpus
 from batchembed.costing import check_bound
 from batchembed.directory import Identity
 from batchembed.embed import has_submissions
-from batchembed.errors import ActionNeededError, CorpusError, JobError
+from batchembed.errors import ActionNeededError, CorpusError, JobError, UsageError
 from batchembed.job import Job, RoleColumn, secret
 from batchembed.ledger import Ledger, Missing
 from batchembed.monitor import Monitor, Summary
@@ -45,7 +46,8 @@ class Run:
     """What every step of one run is given. `still_ours` raises when the run must not go on.
 
     `store` is the run directory. A `shard` sends what is its own alone, and publishes nothing;
-    one that is `merging` sends nothing. `alone` makes this the only process that may write.
+    one that is `merging` sends nothing. `force`: also when that drops most of what is paid for.
+    `alone` makes this the only process that may write.
     """
 
     job: Job
@@ -58,6 +60,7 @@ class Run:
     trial: Trial | None = None
     shard: Shard | None = None
     merging: bool = False
+    force: bool = False
     alone: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
@@ -115,7 +118,8 @@ def lacking(run: Run, ledger: Ledger, survey: Survey) -> Missing:
     keys, shard = survey.keys(), run.shard
     if shard is not None:
         keys = (shard.own(some) for some in keys)
-    found = ledger.missing(keys, scratch=run.own.path(SCRATCH))
+    own = shard.owns if shard else None
+    found = ledger.missing(keys, scratch=run.own.path(SCRATCH), of=own)
     return found if run.trial is None else found.few(run.trial.rows)
 
 
@@ -146,6 +150,30 @@ def over_tolerance(reasons: Mapping[str, int], most: int) -> ActionNeededError:
         f"and `limits.max_rejects` allows `{most}`",
         hint="mend the texts, or allow more with --set limits.max_rejects=…",
     )
+
+
+def check_dropped(run: Run, missing: Missing) -> None:
+    """Say how many texts that are paid for no row has any more.
+
+    Raises UsageError where that is most of them and the job names another corpus than the last
+    one: then it is the directory that is wrong, most likely.
+    """
+    dropped, kept = missing.dropped, missing.paid
+    if not dropped:
+        return
+    told = f"{dropped:,} of {dropped + kept:,} texts that are paid for in `{run.store.root}`"
+    if dropped > kept and not run.force and directory.last_corpus(run.store) != _corpus(run.job):
+        raise UsageError(
+            f"another corpus: {told} are not in it, and their vectors would be dropped",
+            hint="give another directory with --out; or, to drop them, --force",
+        )
+    if run.shard is None and run.trial is None:
+        run.monitor.say(f"note: {told} are in no row any more; their vectors are dropped")
+
+
+def _corpus(job: Job) -> dict[str, Any]:
+    """Return the [corpus] table of a job as it is kept."""
+    return directory.corpus_of(job.to_toml())
 
 
 def check_against(job: Job, spec: Spec) -> None:

@@ -45,13 +45,15 @@ def run(
     retry_rejects: bool = False,
     cancelled: threading.Event | None = None,
     shard: str | None = None,
+    force: bool = False,
 ) -> Summary:
     """Run a job, or continue it, and return what it came to.
 
     With `retry_rejects`, texts that were rejected before are asked again. Once `cancelled` is
     set, by any thread, what is in flight may land, is kept, and NotFinishedError is raised.
     A `shard`, such as "3/20", sends its share of the texts, beside the others, and publishes
-    nothing; `merge` does that, or a run without one.
+    nothing; `merge` does that, or a run without one. `force`: also into a directory of another
+    corpus, most of whose vectors are dropped by it.
 
     Raises UsageError before anything is sent, ActionNeededError when a person must act,
     NotFinishedError when the same call later will go on, InterruptedRunError after a signal.
@@ -59,9 +61,8 @@ def run(
     clock, monitor = clock or SystemClock(), monitor or Monitor("quiet")
     store = Store(Path(job.output.path))
     told = Run(job, store, monitor, environ or os.environ, clock, retry_rejects=retry_rejects)
-    if shard is not None:
-        told = replace(told, shard=parse(shard))
-    return _held(told, cancelled)
+    part = None if shard is None else parse(shard)
+    return _held(replace(told, shard=part, force=force), cancelled)
 
 
 def merge(
@@ -70,6 +71,7 @@ def merge(
     *,
     environ: Mapping[str, str] | None = None,
     clock: Clock | None = None,
+    force: bool = False,
 ) -> Summary:
     """Publish what the shards of a run have: the run of the whole that sends nothing.
 
@@ -77,7 +79,8 @@ def merge(
     """
     clock, monitor = clock or SystemClock(), monitor or Monitor("quiet")
     store = Store(Path(job.output.path))
-    return _held(Run(job, store, monitor, environ or os.environ, clock, merging=True))
+    told = Run(job, store, monitor, environ or os.environ, clock, merging=True, force=force)
+    return _held(told)
 
 
 def probe(
@@ -226,6 +229,7 @@ def _made(
     if run.retry_rejects:
         ledger.rejects.clear()
     missing = preparing.lacking(run, ledger, survey)
+    preparing.check_dropped(run, missing)
     sharing.check_shards(run, ledger, survey, missing, before)
     most = preparing.most_rejects(run, survey, missing)
     rows.unchanged()

@@ -31,9 +31,14 @@ class Shard:
         """Return its part of the checkpoint of a run directory."""
         return Store(whole.path(f"{SHARDS}/{self.number:05d}"))
 
+    def owns(self, keys: Keys) -> NDArray[np.bool_]:
+        """Return which of `keys`, (n, 16), are its own, shape (n,)."""
+        own: NDArray[np.bool_] = owners(keys, self.of) == self.number
+        return own
+
     def own(self, keys: Keys) -> Keys:
         """Return `keys`, (n, 16), with zeros in place of those that are other shards'."""
-        return np.where((owners(keys, self.of) == self.number)[:, None], keys, np.uint8(0))
+        return np.where(self.owns(keys)[:, None], keys, np.uint8(0))
 
 
 def parse(told: str) -> Shard:

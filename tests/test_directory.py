@@ -254,10 +254,11 @@ def test_the_comparison_that_a_job_wants_is_there_or_not(store):
     whole = manifest(similarity=(note,), compared={"top_k": 3})
     assert is_compared(store, whole, {"top_k": 3})
     assert not is_compared(store, whole, {"top_k": 4})
-    assert not is_compared(store, whole, None)
+    assert is_compared(store, whole, None), "it is of these very vectors, and stays"
     assert is_compared(store, manifest(), None)
     store.delete("similarity/top_k.arrow")
     assert not is_compared(store, whole, {"top_k": 3})
+    assert not is_compared(store, whole, None)
 
 
 def test_the_ledger_of_a_new_directory_is_empty(store):

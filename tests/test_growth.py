@@ -188,18 +188,87 @@ def test_another_comparison_alone_sends_nothing(place, server):
     job.run()
     parts = {p: p.stat().st_mtime_ns for p in (job.out / "embeddings").iterdir()}
     requests = server.bill.requests
-    for kind in ({"top_k": 5}, {"min_score": 0.2}, {"dense": True}, None):
-        job.set(**({"similarity": kind} if kind else {}))
+    for kind in ({"top_k": 5}, {"min_score": 0.2}, {"dense": True}):
+        job.set(similarity=kind)
         job.run()
         fresh = place(OLD[:60], name="fresh", server=server)
-        fresh.set(**({"similarity": kind} if kind else {}))
+        fresh.set(similarity=kind)
         fresh.out = fresh.folder / f"run-{len(str(kind))}" / "run"
         fresh.run("run", fresh.job, "--out", fresh.out)
         assert digests(job.out) == digests(fresh.out), kind
-        assert len(manifest(job.out)["similarity"]) == (kind is not None)
     assert parts == {p: p.stat().st_mtime_ns for p in (job.out / "embeddings").iterdir()}
     assert set(job.sent()[:60]) == set(OLD[:60])
     assert requests == 1
+
+
+def test_a_comparison_stays_while_its_vectors_do(place, server):
+    """A job without one leaves it there; when rows come it is of others than these, and is told."""
+    job = place(OLD[:60], server=server, similarity={"top_k": 3})
+    job.run()
+    before = digests(job.out)
+    job.run("embed", job.corpus, "--text", "text", "--id", "id", "--out", "run", "--provider",
+            "openai", "--model", "fake-model", "--base-url", server.openai_url)  # fmt: skip
+    assert digests(job.out) == before
+    assert manifest(job.out)["compared"]["top_k"] == 3
+    job.fill(OLD[:70])
+    job.set()
+    ended = job.run()
+    assert "note: similarity/top_k.arrow is of the rows before, and is removed" in ended.err
+    assert manifest(job.out)["compared"] is None
+    assert job.run("verify", "run", "--json").json["problems"] == []
+
+
+def test_another_corpus_does_not_drop_what_is_paid_for(place, server):
+    """Another column, or another file, in the same directory: 2, nothing sent, and the mend."""
+    job = place(OLD[:40], server=server)
+    job.run()
+    requests, before = server.bill.requests, digests(job.out)
+    kept = (job.out / "job.toml").read_bytes()
+    other = place(OLD[40:60], name="other", server=server)
+    embed = ("embed", other.corpus, "--text", "text", "--out", job.out, "--provider", "openai",
+             "--model", "fake-model", "--base-url", server.openai_url)  # fmt: skip
+    for words in (
+        embed,
+        ("run", job.job, "--set", "corpus.text=id"),
+        ("run", other.job, "--out", job.out),
+        ("run", other.job, "--out", job.out, "--shard", "0/1"),
+        ("plan", other.job, "--out", job.out, "--probe", "2"),
+    ):
+        ended = job.run(*words, code=2)
+        assert "another corpus: 40 of 40 texts that are paid for" in ended.err
+        assert "--out" in ended.err
+        assert "--force" in ended.err
+    assert (server.bill.requests, digests(job.out)) == (requests, before)
+    assert (job.out / "job.toml").read_bytes() == kept
+    ended = job.run(*embed, "--force")
+    assert "note: 40 of 40 texts that are paid for" in ended.err
+    assert manifest(job.out)["counts"] == {
+        "rows": 20, "distinct": 20, "embedded": 20, "reused": 0, "rejected": 0
+    }  # fmt: skip
+    job.run(*embed)
+
+
+def test_rows_that_leave_the_corpus_are_told(place, server):
+    """The same job goes on without a word from anybody, however many rows are gone."""
+    job = place(OLD[:40], server=server)
+    job.run()
+    job.fill(OLD[35:50])
+    ended = job.run()
+    assert "note: 35 of 40 texts that are paid for in `run` are in no row any more" in ended.err
+
+
+def test_a_corpus_of_another_name_is_the_same_corpus(place, server):
+    """What most rows have in common is no other corpus, whatever the job says of it."""
+    job = place(OLD[:40], server=server)
+    job.run()
+    other = place(OLD[:60], name="other", server=server)
+    job.run("run", other.job, "--out", job.out)
+    half = place(OLD[31:61], name="half", server=server)
+    ended = job.run("run", half.job, "--out", job.out, code=2)
+    assert "31 of 60" in ended.err
+    half.fill(OLD[30:61])
+    ended = job.run("run", half.job, "--out", job.out)
+    assert "30 of 60" in ended.err
 
 
 @pytest.mark.parametrize("phase", ["embedding", "publishing"])

@@ -31,6 +31,9 @@ log_format = click.option(
 retry_rejects = click.option(
     "--retry-rejects", is_flag=True, help="Ask texts again that were rejected before."
 )
+force = click.option(
+    "--force", is_flag=True, help="Also where another corpus drops most of what RUN holds."
+)
 settings_option = click.option(
     "--set",
     "overrides",

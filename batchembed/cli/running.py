@@ -14,6 +14,7 @@ import click
 from batchembed.cli.frame import (
     answer,
     as_json,
+    force,
     leave,
     leaves,
     log_format,
@@ -39,6 +40,7 @@ R = TypeVar("R")
 @click.option("--out", metavar="RUN", help="The run directory, instead of the job file's.")
 @click.option("--shard", metavar="I/N", help="Send the part I of N alone, from 0/N on; then merge.")
 @retry_rejects
+@force
 @as_json
 @quiet
 @log_format
@@ -56,7 +58,7 @@ def run(
     from batchembed.run import run as run_job
 
     job = load(job_file, overrides=overrides + watched(metrics), out=out)
-    more = {name: how.pop(name) for name in ("retry_rejects", "shard")}
+    more = {name: how.pop(name) for name in ("retry_rejects", "shard", "force")}
     _run(partial(run_job, job, **more), **how)
 
 
@@ -64,6 +66,7 @@ def run(
 @click.argument("job_file", metavar="JOB.toml", type=click.Path(dir_okay=False))
 @settings_option
 @click.option("--out", metavar="RUN", help="The run directory, instead of the job file's.")
+@force
 @as_json
 @quiet
 @log_format
@@ -81,7 +84,7 @@ def merge(
     from batchembed.run import merge as merge_job
 
     job = load(job_file, overrides=overrides + watched(metrics), out=out)
-    _run(partial(merge_job, job), **how)
+    _run(partial(merge_job, job, force=how.pop("force")), **how)
 
 
 def corpus_options(function: Callable[P, R]) -> Callable[P, R]:
@@ -107,6 +110,7 @@ def corpus_options(function: Callable[P, R]) -> Callable[P, R]:
 @click.option("--out", metavar="RUN", required=True, help="The run directory.")
 @corpus_options
 @retry_rejects
+@force
 @as_json
 @quiet
 @log_format
@@ -123,8 +127,8 @@ def embed(corpus: tuple[str, ...], out: str, metrics: str | None, **told: Any) -
 
     told["overrides"] += watched(metrics)
     how = {name: told.pop(name) for name in ("as_json", "quiet", "log_format")}
-    retry_rejects = told.pop("retry_rejects")
-    _run(partial(run_job, job_of(corpus, out, told), retry_rejects=retry_rejects), **how)
+    more = {name: told.pop(name) for name in ("retry_rejects", "force")}
+    _run(partial(run_job, job_of(corpus, out, told), **more), **how)
 
 
 @click.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,7 @@ from batchembed.version import VERSION
 IDENTITY = "checkpoint/run.json"
 PROGRESS = "checkpoint/progress.json"
 JOB = "job.toml"
+EMBEDDED = ("text", "template", "image", "tokens", "prompt")
 CANARIES = "checkpoint/canaries.json"
 HISTORY = "checkpoint/history.json"
 
@@ -143,6 +145,20 @@ def keep_job(store: Store, job_toml: str) -> None:
         store.put(JOB, told)
 
 
+def last_corpus(store: Store) -> dict[str, Any]:
+    """Return the [corpus] table of the last job of a directory, {} where that is not known."""
+    try:
+        return corpus_of(store.read(JOB).decode())
+    except (OSError, ValueError):
+        return {}
+
+
+def corpus_of(job_toml: str) -> dict[str, Any]:
+    """Return where the rows of a job come from, and what of them is embedded."""
+    told = tomllib.loads(job_toml).get("corpus", {})
+    return {name: told.get(name) for name in ("path", *EMBEDDED)}
+
+
 def open_ledger(
     store: Store, manifest: Manifest | None, shard: Shard | None = None
 ) -> tuple[Ledger, list[FileNote]]:
@@ -187,8 +203,12 @@ def is_done(
 
 
 def is_compared(store: Store, manifest: Manifest, wanted: Mapping[str, Any] | None) -> bool:
-    """Return whether the comparison that a job wants is among the files of a complete run."""
-    return manifest.compared == wanted and all(_is_there(store, n) for n in manifest.similarity)
+    """Return whether the comparison that a job wants is among the files of a complete run.
+
+    A job that wants none leaves the one that is there, which is of these very vectors.
+    """
+    there = all(_is_there(store, note) for note in manifest.similarity)
+    return there and (wanted is None or manifest.compared == wanted)
 
 
 def _is_there(store: Store, note: FileNote) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,15 +25,14 @@ from numpy.typing import NDArray
 from batchembed.exchange import Keys, Reject, RowNumbers, Vectors
 from batchembed.ledger import join
 from batchembed.ledger.bill import Bill
-from batchembed.ledger.files import segments
+from batchembed.ledger.files import segments, together
 from batchembed.ledger.join import Missing
 from batchembed.ledger.places import NOWHERE, SOURCE_BITS, Places, Source
-from batchembed.segments import REJECTS, Damage, Frame, read_frames, rejects_frame, vectors_frame
+from batchembed.segments import REJECTS, Damage, read_frames, rejects_frame, vectors_frame
 from batchembed.spec import KEY_BYTES
 from batchembed.store import CHECKPOINT, Appender, Store
 
 SYNC_SECONDS = 1.0
-KEYS_AT_ONCE = 8192
 
 
 class Published(Protocol):
@@ -247,17 +246,27 @@ class Ledger:
                 for frame in read_frames(path)
                 if frame.kind != REJECTS and frame.width == width
             )
-            for keys, offsets in _together(frames, width):
+            for keys, offsets in together(frames, width):
                 yield keys, offsets | (number << SOURCE_BITS)
 
-    def missing(self, corpus_keys: Iterable[Keys], *, scratch: Path) -> Missing:
+    def missing(
+        self,
+        corpus_keys: Iterable[Keys],
+        *,
+        scratch: Path,
+        of: Callable[[Keys], NDArray[np.bool_]] | None = None,
+    ) -> Missing:
         """Return which rows have no vector and no reject yet; see `join.missing`.
 
-        From then on `places` has the place of every row's vector, also of those to come.
+        With `of`, only keys count of which it says so. From then on `places` has the place of every
+        row's vector, also of those to come.
         """
         known = np.frombuffer(b"".join(self.rejects), np.uint8).reshape(-1, KEY_BYTES)
         rejected = (known, np.full(len(known), NOWHERE))
-        entries = itertools.chain(self.entries(), [rejected])
+        entries: join.Entries = itertools.chain(self.entries(), [rejected])
+        if of is not None:
+            chosen = ((keys, places, of(keys)) for keys, places in entries)
+            entries = ((keys[own], places[own]) for keys, places, own in chosen)
         self.places = Places(scratch / "places")
         return join.missing(entries, corpus_keys, scratch=scratch, places=self.places)
 
@@ -269,27 +278,3 @@ class Ledger:
         paths = segments(self._store)
         last = int(paths[-1].stem) if paths else 0
         return f"{CHECKPOINT}/{last + 1:06d}.segment"
-
-
-def _together(frames: Iterator[Frame], width: int) -> Iterator[tuple[Keys, NDArray[np.int64]]]:
-    """Yield (keys, file offsets of their vectors) of many frames at a time.
-
-    The keys are copied: a view would keep the vectors of its frame in memory.
-    """
-    while some := list(_first_keys(frames)):
-        joined = b"".join(keys for keys, _ in some)
-        keys = np.frombuffer(joined, np.uint8).reshape(-1, KEY_BYTES)
-        counts = [len(keys) // KEY_BYTES for keys, _ in some]
-        starts = np.cumsum([0, *counts[:-1]])
-        within = np.arange(len(keys)) - np.repeat(starts, counts)
-        yield keys, np.repeat([offset for _, offset in some], counts) + within * width
-
-
-def _first_keys(frames: Iterator[Frame]) -> Iterator[tuple[bytes, int]]:
-    """Yield (keys, offset of the vectors) of the next frames, about `KEYS_AT_ONCE` keys in all."""
-    count = 0
-    for frame in frames:
-        yield frame.keys.tobytes(), frame.offset
-        count += len(frame.keys)
-        if count >= KEYS_AT_ONCE:
-            return

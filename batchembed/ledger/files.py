@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from batchembed.segments import read_frames
+import numpy as np
+from numpy.typing import NDArray
+
+from batchembed.exchange import Keys
+from batchembed.segments import Frame, read_frames
 from batchembed.shard import SHARDS, begun
+from batchembed.spec import KEY_BYTES
 from batchembed.store import CHECKPOINT, Store
+
+KEYS_AT_ONCE = 8192
 
 
 def segments(store: Store) -> list[Path]:
@@ -28,3 +36,27 @@ def forget(store: Store) -> None:
     for path in segments(store):
         store.delete(f"{CHECKPOINT}/{path.name}")
     store.delete(SHARDS)
+
+
+def together(frames: Iterator[Frame], width: int) -> Iterator[tuple[Keys, NDArray[np.int64]]]:
+    """Yield (keys, file offsets of their vectors) of many frames at a time.
+
+    The keys are copied: a view would keep the vectors of its frame in memory.
+    """
+    while some := list(_first_keys(frames)):
+        joined = b"".join(keys for keys, _ in some)
+        keys = np.frombuffer(joined, np.uint8).reshape(-1, KEY_BYTES)
+        counts = [len(keys) // KEY_BYTES for keys, _ in some]
+        starts = np.cumsum([0, *counts[:-1]])
+        within = np.arange(len(keys)) - np.repeat(starts, counts)
+        yield keys, np.repeat([offset for _, offset in some], counts) + within * width
+
+
+def _first_keys(frames: Iterator[Frame]) -> Iterator[tuple[bytes, int]]:
+    """Yield (keys, offset of the vectors) of the next frames, about `KEYS_AT_ONCE` keys in all."""
+    count = 0
+    for frame in frames:
+        yield frame.keys.tobytes(), frame.offset
+        count += len(frame.keys)
+        if count >= KEYS_AT_ONCE:
+            return

@@ -23,7 +23,10 @@ Entries = Iterable[tuple[Keys, NDArray[np.int64]]]
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What a corpus still lacks. `rows` is a mask over the corpus: which rows to send."""
+    """What a corpus still lacks. `rows` is a mask over the corpus: which rows to send.
+
+    `dropped` texts have a vector, and no row of the corpus has them.
+    """
 
     rows: NDArray[np.uint8]
     total: int
@@ -31,6 +34,7 @@ class Missing:
     distinct: int
     paid: int
     rejected: int = 0
+    dropped: int = 0
 
     @property
     def to_send(self) -> int:
@@ -62,7 +66,7 @@ def missing(
     whose key is all zeros has no text that could be sent. `places` gets the place of every row
     that is in an entry, and of every other row but the first with its key, which row is the first.
     """
-    distinct = paid = rejected = 0
+    distinct = paid = rejected = dropped = 0
     with Buckets(JOINED, scratch=scratch) as join, Buckets(PLACED, scratch=scratch) as placed:
         for keys, found in entries:
             _add(join, keys, np.where(found == NOWHERE, NOWHERE, ~found))
@@ -75,12 +79,13 @@ def missing(
             distinct += int(wanted.sum())
             paid += int((wanted & has_entry).sum())
             rejected += int((wanted & (first == NOWHERE)).sum())
+            dropped += int((~wanted & (first != NOWHERE)).sum())
             numbers = first[wanted & ~has_entry]
             np.bitwise_or.at(bits, numbers // 8, (1 << (numbers % 8)).astype(np.uint8))
             known = _placed(rows, starts)
             placed.add(known, (known["row"] // size).astype(np.uint8))
         places.fill(_in_order(placed, total, size))
-    return Missing(bits, total, sendable, distinct, paid, rejected)
+    return Missing(bits, total, sendable, distinct, paid, rejected, dropped)
 
 
 def _in_order(placed: Buckets, total: int, size: int) -> Iterator[NDArray[np.int64]]:

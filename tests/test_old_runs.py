@@ -92,6 +92,19 @@ def test_an_unfinished_run_is_gone_on_with(old, form):
     assert output(job.out)["embedding"].to_pylist() == output(theirs.out)["embedding"].to_pylist()
 
 
+def test_a_run_in_shards_is_gone_on_with(old):
+    """The third shard sends what is its own, and the merge ends with the vectors of one run."""
+    job = old("format-1", "sharded")
+    assert "shard 1 of 3 is not done" in job.run("merge", "job.toml", code=75).err
+    told = job.run("run", "job.toml", "--shard", "1/3", "--json").json
+    assert 0 < told["sent"] < 23
+    summary = job.run("merge", "job.toml", "--json", code=3).json
+    assert (summary["sent"], summary["reused"]) == (0, 23)
+    assert job.run("verify", "run", "--json").json["problems"] == []
+    theirs = old("format-1", "finished")
+    assert output(job.out)["embedding"].to_pylist() == output(theirs.out)["embedding"].to_pylist()
+
+
 @pytest.mark.parametrize("kind", ["finished", "unfinished"])
 def test_a_newer_format_is_refused_with_a_clear_word(old, kind):
     """Exit code 2, both numbers, what to do; and nothing is touched."""

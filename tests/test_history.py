@@ -229,7 +229,7 @@ def test_what_went_on_at_once_is_one_execution():
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 900), st.integers(1, 700), st.sampled_from([1.0, 2.0, 8.0])),
+        st.tuples(st.integers(0, 900), st.integers(1, 600), st.sampled_from([1.0, 2.0, 8.0])),
         max_size=6,
     )
 )

@@ -49,7 +49,7 @@ def plant(
         outputs=ledger.outputs,
         budget=sharing.budget(run, spec, price, ledger),
         begun=begun,
-        parts=run.shard.of if run.shard else 1,
+        parts=sharing.at_once(run),
     )
     ledger.rate = costing.rate_of(price)
     bill = ledger.own if run.shard else ledger.bill

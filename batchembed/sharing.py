@@ -47,6 +47,13 @@ def budget(run: Run, spec: Spec, price: Price | None, ledger: Ledger) -> Budget 
     return replace(whole, most=share, before=before, shards=there.of)
 
 
+def at_once(run: Run) -> int:
+    """Return how many processes share the limits a minute."""
+    if run.shard is None:
+        return 1
+    return min(run.shard.of, run.job.limits.shards_at_once or run.shard.of)
+
+
 def nothing_to_do(run: Run, manifest: Manifest) -> Summary:
     """Return the summary of a shard of a run that is complete."""
     run.summary.path, run.summary.rows = str(run.store.root), manifest.counts["rows"]

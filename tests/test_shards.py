@@ -495,11 +495,13 @@ def test_how_well_limits_were_used_is_added_up():
     assert together([{}, {}]) == {}
 
 
-def test_a_shard_has_its_part_of_the_limits(place, server):
-    """Those of the job, which are of the whole."""
-    job = place(GIVEN, server=server, **SMALL, limits__requests_per_minute=6000)
+@pytest.mark.parametrize(("at_once", "limit"), [(None, 2000), (2, 3000), (9, 2000)])
+def test_a_shard_has_its_part_of_the_limits(place, server, at_once, limit):
+    """Those of the job, which are of the whole; of fewer at once each has more."""
+    more = {} if at_once is None else {"limits__shards_at_once": at_once}
+    job = place(GIVEN, server=server, **SMALL, limits__requests_per_minute=6000, **more)
     told = job.run(*command(job, 0, 3), "--json").json
-    assert told["pace"]["limits"]["requests_per_minute"]["limit"] == 2000
+    assert told["pace"]["limits"]["requests_per_minute"]["limit"] == limit
 
 
 def test_different_models_of_first_answers_are_seen_by_the_merge(place):

@@ -16,8 +16,6 @@ from batchembed.job.quantities import Tolerance
 from batchembed.prompts import Overlap
 
 _TABLE = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
 Text: TypeAlias = Annotated[str, Strict()]
 Word: TypeAlias = Annotated[str, Strict(), Field(min_length=1)]
 Path: TypeAlias = Annotated[str, Strict(), AfterValidator(allowed.path)]
@@ -174,6 +172,8 @@ class Limits:
     """Your tokens per minute; without it, the limit is found from what the server answers."""
     texts_per_minute: Positive | None = None
     """Your texts per minute, where a provider counts those (Cohere: inputs per minute)."""
+    shards_at_once: Count | None = None
+    """How many shards of a run send at once and share the limits a minute; without it, all."""
     concurrency: Annotated[
         int | Literal["auto"],
         PlainValidator(allowed.concurrency, json_schema_input_type=Count | Literal["auto"]),

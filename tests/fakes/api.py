@@ -260,6 +260,15 @@ def running(**settings: object) -> Iterator[Server]:
         yield server
     finally:
         wait(server.__aexit__())
+        wait(_ended())
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=30)
         loop.close()
+
+
+async def _ended() -> None:
+    """End what still waits in this loop, such as a request whose answer never comes."""
+    waiting = asyncio.all_tasks() - {asyncio.current_task()}
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)

@@ -198,6 +198,18 @@ def test_rejects_are_no_failure_of_a_pod(home):
     assert in_a_pod(indexed, home, JOB_COMPLETION_INDEX="0")[0] == 4
 
 
+def test_the_line_of_github_actions(home):
+    """As GitHub's shell runs it: 0 and 3 pass the step, everything else fails it."""
+    (line,) = re.findall(r"(?m)^ *- run: (batchembed run .*)$", PAGE)
+    write(home / "corpus.parquet", table(["", *texts(9)]))
+    for rejects, code in ((1, 0), (0, 4)):
+        told = settings("corpus.parquet", limits__max_rejects=rejects)
+        write_job(home / "jobs/quickstart.toml", told)
+        step = ["bash", "-e", "-c", line]
+        assert (in_a_pod(step, home)[0] == 0) is (code == 0)
+        shutil.rmtree(home / "run", ignore_errors=True)
+
+
 def slurm(home, number, code=None):
     """Run jobs/shards.sbatch as one job of the array; return its exit code and what was requeued.
 

@@ -19,7 +19,7 @@ from batchembed.engines import batch, local
 from batchembed.errors import BatchembedError, CorpusError, NotFinishedError
 from batchembed.interrupts import raise_on_signal
 from batchembed.job import Job
-from batchembed.ledger import Ledger, Missing
+from batchembed.ledger import Ledger
 from batchembed.lock import Hold
 from batchembed.monitor import Monitor, Summary, let_go
 from batchembed.packing import Packer
@@ -245,8 +245,11 @@ def _made(
     feed = CorpusFeed(rows, survey, missing, preparing.reading(run.job), packer)
     allowed = most - survey.lost - missing.rejected
     if run.trial is not None or run.shard is not None:
-        plant = equipping.plant(run, spec, ledger, most_rejects=allowed, begun=begun)
-        return _sent(run, ledger, feed, plant, missing)
+        if missing.to_send:
+            plant = equipping.plant(run, spec, ledger, most_rejects=allowed, begun=begun)
+            _embed(run, ledger, run.trial.watch(feed) if run.trial else feed, plant)
+        run.summary.dimensions = ledger.dimensions or 0
+        return sharing.end(run, ledger, missing) if run.shard else run.monitor.close("probed", 0)
     with completing.staging(run, spec, rows, survey, ledger) as staging:
         if missing.to_send:
             plant = equipping.plant(
@@ -272,16 +275,6 @@ def _embed(run: Run, ledger: Ledger, feed: Feed, plant: local.Plant) -> None:
     run.monitor.phase("embedding", run.summary.to_send, "texts")
     with closing(ledger):
         local.embed(run.job, feed, plant)
-
-
-def _sent(
-    run: Run, ledger: Ledger, feed: CorpusFeed, plant: local.Plant, missing: Missing
-) -> Summary:
-    """Send the few rows of a trial, or the texts of a shard, and publish nothing."""
-    if run.summary.to_send:
-        _embed(run, ledger, run.trial.watch(feed) if run.trial else feed, plant)
-    run.summary.dimensions = ledger.dimensions or 0
-    return sharing.end(run, ledger, missing) if run.shard else run.monitor.close("probed", 0)
 
 
 def _told(run: Run, rows: Corpus) -> dict[str, Any]:

@@ -421,6 +421,16 @@ def test_a_damaged_agreement_says_what_to_do(place, server):
     assert sorted(job.sent()) == sorted(GIVEN)
 
 
+def test_what_sends_nothing_needs_no_key(place, server):
+    """A shard that is done, and the merge; one that is not done ends with 4."""
+    job = place(GIVEN, server=server, **SMALL, access__key_env="A_KEY")
+    job.run(*command(job, 0, 2), env={"A_KEY": "k"})
+    job.run(*command(job, 0, 2))
+    job.run(*command(job, 1, 2), code=4)
+    job.run(*command(job, 1, 2), env={"A_KEY": "k"})
+    job.run("merge", job.job)
+
+
 def test_a_shard_that_never_began_leaves_nothing(place, server):
     """A mistake in the job makes no run directory."""
     job = place(GIVEN, server=server, corpus__text="nowhere")

@@ -157,7 +157,10 @@ def search(
     or otherwise none to embed.
     """
     if (why := unsendable(text)) and (text or image is None):
-        raise UsageError(f"there is no text to search for: `{why}`", hint="give a few words")
+        what = "there is no text to search for"
+        if text.strip():
+            what += f": `{why}`"
+        raise UsageError(what, hint='give a few words after the run: "how do planets form"')
     run = RunVectors(Path(path), column=column)
     job = load(Path(path) / "job.toml")
     role: Role = MATCHING.get(run.role, "query")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -128,7 +129,14 @@ def embed(corpus: tuple[str, ...], out: str, metrics: str | None, **told: Any) -
     told["overrides"] += watched(metrics)
     how = {name: told.pop(name) for name in ("as_json", "quiet", "log_format")}
     more = {name: told.pop(name) for name in ("retry_rejects", "force")}
-    _run(partial(run_job, job_of(corpus, out, told), **more), **how)
+    with of_options():
+        job = job_of(corpus, out, told)
+
+    def start(monitor: Monitor) -> Summary:
+        with of_options():
+            return run_job(job, monitor, **more)
+
+    _run(start, **how)
 
 
 @click.command()
@@ -157,11 +165,13 @@ def plan(
     from batchembed.job import job_of, load
     from batchembed.words import plan_words
 
-    if len(corpus) == 1 and corpus[0].endswith(".toml"):
-        job = load(corpus[0], overrides=told["overrides"], out=out)
-    else:
-        job = job_of(corpus, out or "runs/plan", told)
-    found = api.plan(job, monitor_for(quiet=as_json), ask=ask, probe=probe)
+    has_job = len(corpus) == 1 and corpus[0].endswith(".toml")
+    with nullcontext() if has_job else of_options():
+        if has_job:
+            job = load(corpus[0], overrides=told["overrides"], out=out)
+        else:
+            job = job_of(corpus, out or "runs/plan", told)
+        found = api.plan(job, monitor_for(quiet=as_json), ask=ask, probe=probe)
     answer(found, plan_words(found), as_json=as_json)
 
 
@@ -206,6 +216,17 @@ def _watched(path: Path, found: dict[str, Any], *, as_json: bool) -> dict[str, A
     if bar is not None:
         bar.close()
     return found
+
+
+@contextmanager
+def of_options() -> Iterator[None]:
+    """Let errors tell of the options of the command, where there is no job file."""
+    try:
+        yield
+    except BatchembedError as error:
+        from batchembed.words.options import in_options
+
+        raise in_options(error) from error.__cause__
 
 
 def _run(

@@ -143,7 +143,7 @@ def choose(settings: CorpusSettings, file: CorpusFile, schema: pa.Schema) -> Col
         if name not in names:
             raise CorpusError(
                 f"`{file.path}` has no column `{name}`, which `{setting}` names",
-                hint=_nearest(name, names),
+                hint=_other_delimiter(file, names) or _nearest(name, names),
             )
     kept = tuple(names) if settings.keep is None else asked.kept
     if asked.id is not None and asked.id not in kept:
@@ -213,6 +213,19 @@ def _wishes(settings: CorpusSettings, asked: Columns) -> list[tuple[str, str]]:
     ]
     named += [(f"corpus.{setting}", name) for setting, name in single if name is not None]
     return named + [("corpus.keep", name) for name in asked.kept]
+
+
+def _other_delimiter(file: CorpusFile, names: Sequence[str]) -> str:
+    """Return what to set where one column's name looks like the names of several."""
+    if len(names) != 1 or file.kind not in {"csv", "tsv"}:
+        return ""
+    for mark, written in ((";", ";"), ("\t", "\\t"), ("|", "|"), (",", ",")):
+        if mark in names[0]:
+            columns = ", ".join(f"`{one.strip()}`" for one in names[0].split(mark)[:12])
+            told = "tabs" if mark == "\t" else f"`{mark}`"
+            setting = f"--set 'corpus.delimiter=\"{written}\"'"
+            return f"{told} seem to part its columns, {columns}: {setting}"
+    return ""
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

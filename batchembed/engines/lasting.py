@@ -45,15 +45,24 @@ def beating(loop: Beats, monitor: Monitor, objection: Objection) -> Iterator[Non
 
 
 @contextmanager
-def deadline(loop: Drains, seconds: float | None) -> Iterator[None]:
-    """Stop the hot loop after so many seconds."""
+def deadline(
+    loop: Drains, seconds: float | None, standing: Callable[[], str] = str
+) -> Iterator[None]:
+    """Stop the hot loop after so many seconds; `standing` tells why it stood still then."""
     if seconds is None:
         yield
         return
-    why = NotFinishedError(
-        f"the deadline of `{seconds:.0f}` s is over", hint="run the same command again to continue"
-    )
-    timer = asyncio.get_running_loop().call_later(seconds, loop.drain, why)
+
+    def end() -> None:
+        told = standing()
+        loop.drain(
+            NotFinishedError(
+                f"the deadline of `{seconds:.0f}` s is over" + (f"; {told}" if told else ""),
+                hint="run the same command again to continue",
+            )
+        )
+
+    timer = asyncio.get_running_loop().call_later(seconds, end)
     try:
         yield
     finally:

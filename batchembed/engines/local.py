@@ -138,7 +138,9 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
             raise why
         with (
             drain_on_signal(loop),
-            deadline(loop, job.limits.deadline),
+            deadline(
+                loop, job.limits.deadline, lambda: pacer.standing().words or pacer.state.reason
+            ),
             beating(loop, plant.monitor, plant.objection),
         ):
             async with _watched(loop, plant.watching, bounds.texts_per_request):

@@ -89,6 +89,12 @@ def read_manifest(store: Store, name: str = MANIFEST) -> Manifest | None:
         told = unsealed(store.read(name))
     except FileNotFoundError:
         return None
+    except NotADirectoryError as error:
+        raise UsageError(
+            f"`{store.root}` is a file, not the directory of a run",
+            hint="embed it first, and give the run: "
+            f"batchembed embed {store.root} --text COL --out runs/{store.root.stem}",
+        ) from error
     except BrokenSealError as error:
         raise DamagedError(f"`{store.path(name)}` is damaged: {error}", hint=LOST) from error
     except orjson.JSONDecodeError as error:

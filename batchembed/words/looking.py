@@ -49,6 +49,8 @@ def compared_words(found: Compared, out: Path) -> str:
 def pair_words(found: Sequence[PairOfRows]) -> str:
     """Return pairs of rows, one a line, with a few words of each."""
     half = SNIPPET // 2
+    if not found:
+        return "no pairs: fewer than two rows have a vector"
     return "\n".join(
         f"{pair.score:.4f}  {cut(pair.left, half)}  ~  {cut(pair.right, half)}" for pair in found
     )

@@ -233,6 +233,7 @@ def complete(run: Run, manifest: Manifest) -> Summary:
     summary.dimensions = manifest.dimensions
     summary.columns = list(manifest.columns) if len(manifest.columns) > 1 else []
     summary.similarity = [note.name for note in manifest.similarity]
+    summary.outdated = directory.outdated(run.store)
     bill = Bill()
     bill.add(manifest.bill, ())
     paid = cost_of(bill, price_of(run.job, run.job.spec()))

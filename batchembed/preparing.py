@@ -21,11 +21,13 @@ from batchembed.job import Job, RoleColumn, secret
 from batchembed.ledger import Ledger, Missing
 from batchembed.monitor import Monitor, Summary
 from batchembed.parts import VECTOR, FileNote, read_manifest
-from batchembed.plan import Requests, Tally
+from batchembed.plan import Languages, Requests, Tally
+from batchembed.plan.languages import LOOKED_AT
+from batchembed.providers.presets.own import STATIC_MODEL
 from batchembed.shard import Shard
 from batchembed.spec import Keyer, Spec
 from batchembed.store import SCRATCH, Store
-from batchembed.survey import Reading, Survey
+from batchembed.survey import Reading, Seen, Survey
 
 
 @dataclass(slots=True)
@@ -107,10 +109,19 @@ def take_survey(run: Run, rows: Corpus, spec: Spec) -> Survey:
     """Read the corpus once: the key of every row, and what cannot be sent."""
     run.monitor.phase("reading", rows.rows_known)
     survey = Survey(run.own.path(SCRATCH))
-    survey.take(rows, Keyer(spec), reading(run.job), run.advance)
+    languages = languages_for(spec)
+    survey.take(Seen(rows, languages.look), Keyer(spec), reading(run.job), run.advance)
+    if (note := languages.note()) is not None:
+        run.monitor.say(f"note: {note}")
     run.summary.rows = survey.total
     run.summary.reasons = {} if run.shard else dict(survey.unsendable)
     return survey
+
+
+def languages_for(spec: Spec) -> Languages:
+    """Return what looks for texts that the model does not know: of English alone is one."""
+    english = spec.provider == "local" and spec.name == STATIC_MODEL
+    return Languages(most=LOOKED_AT if english else 0)
 
 
 def lacking(run: Run, ledger: Ledger, survey: Survey) -> Missing:

@@ -418,3 +418,18 @@ def test_marks_change_no_text(left, right):
         reader.feed(side)
         reader.close()
         assert "".join(t for _, t in reader.texts) == clean(text)
+
+
+def test_a_report_of_an_earlier_state_is_told(place):
+    """By the run that published anew, and by `status`; a new report ends that."""
+    job = place(["the first text of some length"], provider="local")
+    job.run()
+    job.run("report", "run")
+    assert "earlier state" not in job.run("status", "run").out
+    job.fill(["the first text of some length", "and a second one beside it"])
+    words = "(report.html, CARD.md tell of an earlier state)"
+    assert words in job.run().out
+    assert words in job.run("status", "run").out
+    assert job.run("status", "run", "--json").json["outdated"] == ["report.html", "CARD.md"]
+    job.run("report", "run")
+    assert "earlier state" not in job.run("status", "run").out

@@ -51,6 +51,7 @@ def status(path: Path | str) -> dict[str, Any]:
             "dimensions": manifest.dimensions,
             "parts": len(manifest.parts),
             "finished": manifest.finished,
+            "outdated": directory.outdated(store),
         }
     return told
 

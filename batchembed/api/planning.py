@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from batchembed import corpus, costing, directory, providers
 from batchembed.clock import SystemClock
-from batchembed.corpus import Corpus, Rows
 from batchembed.engines import local
 from batchembed.exchange import Request
 from batchembed.job import Job
@@ -19,12 +17,19 @@ from batchembed.monitor import Monitor
 from batchembed.packing import Packer
 from batchembed.parts import read_manifest, read_voucher
 from batchembed.plan import Oddities, Plan, calibrate, comparison, count, space, time_under
-from batchembed.preparing import check_columns, checked_spec, identity, provider_key, reading
+from batchembed.preparing import (
+    check_columns,
+    checked_spec,
+    identity,
+    languages_for,
+    provider_key,
+    reading,
+)
 from batchembed.providers.tokenizing import TokenCounter
 from batchembed.run import probe as send_few
 from batchembed.spec import Keyer, Spec
 from batchembed.store import Store, free_bytes
-from batchembed.survey import CorpusFeed, Survey
+from batchembed.survey import CorpusFeed, Seen, Survey
 
 
 def plan(
@@ -64,9 +69,12 @@ def plan(
         monitor.phase("reading", rows.rows_known)
         survey = Survey(scratch)
         limits = local.limits(job, spec)
+        languages = languages_for(spec)
         oddities = Oddities(found.context or limits.tokens_per_text)
-        survey.take(Seen(rows, oddities.look), Keyer(spec), reading(job), monitor.advance)
+        seen = Seen(Seen(rows, oddities.look), languages.look)
+        survey.take(seen, Keyer(spec), reading(job), monitor.advance)
         found.odd, found.scripts = oddities.odd(rows.where), oddities.scripts()
+        found.notes += filter(None, [languages.note()])
         found.rows, found.unsendable = survey.total, survey.unsendable
         found.excess = max(0, survey.lost - job.limits.max_rejects.rows(survey.total))
         ledger, _ = directory.open_ledger(store, manifest)
@@ -98,25 +106,6 @@ def _asked(
     except ValueError:
         found.notes.append("the server gives no tokenizer: tokens are estimated")
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A corpus whose rows are looked at as they are read."""
-
-    corpus: Corpus
-    look: Callable[[int, list[str | None]], None]
-
-    def texts(self) -> Iterator[Rows]:
-        """Yield the rows of the corpus."""
-        for rows in self.corpus.texts():
-            if rows.prompts is None:  # images and tokens have no letters
-                self.look(rows.first, rows.texts)
-            yield rows
-
-    def where(self, row: int) -> str:
-        """Return in words where a row is."""
-        return self.corpus.where(row)
 
 
 def _compare(found: Plan, job: Job, dimensions: int | None) -> None:

@@ -18,6 +18,7 @@ from batchembed.directory.whole import (
     keep_job,
     last_corpus,
     open_ledger,
+    outdated,
     read_history,
 )
 
@@ -42,5 +43,6 @@ __all__ = [
     "last",
     "last_corpus",
     "open_ledger",
+    "outdated",
     "read_history",
 ]

@@ -6,6 +6,7 @@ import os
 import socket
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,7 @@ JOB = "job.toml"
 EMBEDDED = ("text", "template", "image", "tokens", "prompt")
 CANARIES = "checkpoint/canaries.json"
 HISTORY = "checkpoint/history.json"
+REPORTS = ("report.html", "CARD.md", "map.png", "heatmap.png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,17 @@ def is_compared(store: Store, manifest: Manifest, wanted: Mapping[str, Any] | No
 def _is_there(store: Store, note: FileNote) -> bool:
     path = store.path(note.name)
     return path.is_file() and path.stat().st_size == note.bytes
+
+
+def outdated(store: Store) -> list[str]:
+    """Return the files of a report that are older than what is published."""
+    found = []
+    for name in REPORTS:
+        with suppress(OSError):
+            made, published = store.path(name).stat(), store.path(MANIFEST).stat()
+            if made.st_mtime_ns < published.st_mtime_ns:
+                found.append(name)
+    return found
 
 
 def read_history(store: Store) -> list[Execution]:

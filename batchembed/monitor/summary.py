@@ -13,7 +13,8 @@ class Summary:
     `cost` is None while a price is not known; `unsure_tokens` may have been billed as well: their
     answers were lost. `to_send` and `sent` count texts of this execution; `reused` texts were
     paid for before; `columns` names those of vectors where there are several; `failures` counts
-    attempts by kind, `reasons` rejected rows; `server` is what it said it runs,
+    attempts by kind, `reasons` rejected rows; `outdated`: files of an earlier report;
+    `server` is what it said it runs,
     `learnt` what its refusals showed that a request may hold. `needless_tokens` of `tokens`
     bought nothing that was kept; `pace`: how well the limits were used, as `pacing.Figures`
     tells it.
@@ -38,6 +39,7 @@ class Summary:
     parts: int = 0
     output_bytes: int = 0
     similarity: list[str] = field(default_factory=list)
+    outdated: list[str] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0

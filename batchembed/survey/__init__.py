@@ -2,6 +2,7 @@
 
 from batchembed.survey.feed import CorpusFeed
 from batchembed.survey.rows import REASONS, Reading, Sent, keyed
+from batchembed.survey.seen import Seen
 from batchembed.survey.survey import Read, Survey
 
-__all__ = ["REASONS", "CorpusFeed", "Read", "Reading", "Sent", "Survey", "keyed"]
+__all__ = ["REASONS", "CorpusFeed", "Read", "Reading", "Seen", "Sent", "Survey", "keyed"]

@@ -63,7 +63,7 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
     look = f"batchembed report {shlex.quote(s.path)}"
     if s.columns:
         look += f" --column {s.columns[0]}"
-    lines += [row("next", search), row("look", look)]
+    lines += [row("next", search), row("look", look + _outdated(s.outdated))]
     return "\n".join(lines)
 
 
@@ -198,6 +198,19 @@ def _cost_lines(plan: Plan) -> list[str]:
     return lines
 
 
+def _outdated(files: Sequence[str]) -> str:
+    """Return that files of a report tell of an earlier state, if some do."""
+    verb = "tells" if len(files) == 1 else "tell"
+    return f"  ({', '.join(files)} {verb} of an earlier state)" if files else ""
+
+
+def _look_again(status: dict[str, Any]) -> list[str]:
+    """Return what makes a report anew, where there is one of an earlier state."""
+    if not (files := status.get("outdated")):
+        return []
+    return [row("look", f"batchembed report {shlex.quote(status['path'])}{_outdated(files)}")]
+
+
 def _next(code: int) -> str:
     """Return what to do after a run that stopped with such a code, where it left no word."""
     again = "the same command again to continue"
@@ -217,6 +230,7 @@ def status_words(status: dict[str, Any]) -> str:
                     f"{status['dimensions']} dimensions in {counted(status['parts'], 'part')}",
                 ),
                 row("paid", _bill_words(bill)),
+                *_look_again(status),
             ]
         )
     progress = status["progress"] or {}

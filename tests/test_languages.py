@@ -11,7 +11,7 @@ from batchembed.plan.languages import COMMON, ENGLISH, LOOKED_AT, OTHERS, Langua
 
 @pytest.mark.parametrize(("name", "column"), [("articles.csv", "text"), ("queries.csv", "query")])
 def test_the_sample_data_is_told_apart_by_its_own_column(name, column):
-    """No English row is taken for another; most of the German ones are found, short questions too."""
+    """No English row is taken for another; most German ones are found, short questions too."""
     with (ROOT / "sample_data" / name).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     told = Counter((row["language"], foreign(row[column])) for row in rows)

@@ -29,11 +29,11 @@ from batchembed.parts import (
     read_manifest,
     vector_columns,
 )
-from batchembed.preparing import Run, identity, over_tolerance
+from batchembed.preparing import Run, identity
 from batchembed.prices import Price
 from batchembed.spec import Spec
 from batchembed.store import COMPARING, NEXT, TEMPORARY, Store
-from batchembed.survey import REASONS, Survey
+from batchembed.survey import REASONS, Survey, over_tolerance
 from batchembed.version import VERSION
 
 

@@ -10,6 +10,7 @@
     │   └── MissingExtraError   an optional library is not installed
     ├── DamagedError         1  what is on disk is not what was written there
     ├── ActionNeededError    4  a person must act: key, quota, budget, model, rejects
+    │   └── TooManyRejectsError more rows have no vector than the job allows
     ├── NotFinishedError    75  nothing is lost: run the same command again
     │   └── RunHeldError        another run holds the directory
     └── InterruptedRunError     Ctrl-C (130) or SIGTERM (143); drained and committed
@@ -66,6 +67,10 @@ class ActionNeededError(BatchembedError):
     """Only a person can mend this: key, quota, budget, model gone, too many rejects."""
 
     exit_code = 4
+
+
+class TooManyRejectsError(ActionNeededError):
+    """More rows have no vector than `limits.max_rejects` allows."""
 
 
 class NotFinishedError(BatchembedError):

@@ -16,7 +16,12 @@ from batchembed.corpus import Corpus
 from batchembed.costing import check_bound
 from batchembed.directory import Identity
 from batchembed.embed import has_submissions
-from batchembed.errors import ActionNeededError, CorpusError, JobError, UsageError
+from batchembed.errors import (
+    ActionNeededError,
+    CorpusError,
+    JobError,
+    UsageError,
+)
 from batchembed.job import Job, RoleColumn, secret
 from batchembed.ledger import Ledger, Missing
 from batchembed.monitor import Monitor, Summary
@@ -27,7 +32,7 @@ from batchembed.providers.presets.own import STATIC_MODEL
 from batchembed.shard import Shard
 from batchembed.spec import Keyer, Spec
 from batchembed.store import SCRATCH, Store
-from batchembed.survey import Reading, Seen, Survey
+from batchembed.survey import Reading, Seen, Survey, over_tolerance
 
 
 @dataclass(slots=True)
@@ -151,16 +156,6 @@ def most_rejects(run: Run, survey: Survey, missing: Missing) -> int:
     if sum(reasons.values()) > most:
         raise over_tolerance(reasons, most)
     return most
-
-
-def over_tolerance(reasons: Mapping[str, int], most: int) -> ActionNeededError:
-    """Return how a run ends whose rows without a vector are more than the job allows."""
-    told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-    return ActionNeededError(
-        f"`{sum(reasons.values())}` rows were rejected ({told}), "
-        f"and `limits.max_rejects` allows `{most}`",
-        hint="mend the texts, or allow more with --set limits.max_rejects=…",
-    )
 
 
 def check_dropped(run: Run, missing: Missing) -> None:

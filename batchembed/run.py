@@ -29,7 +29,7 @@ from batchembed.preparing import Run, Trial
 from batchembed.shard import parse
 from batchembed.spec import Spec
 from batchembed.store import NEXT, SCRATCH, Store
-from batchembed.survey import CorpusFeed
+from batchembed.survey import CorpusFeed, Survey, naming
 
 if TYPE_CHECKING:
     from batchembed.corpus import Corpus
@@ -228,6 +228,21 @@ def _made(
     preparing.say_damage(run.monitor, ledger, damaged)
     if run.retry_rejects:
         ledger.rejects.clear()
+    with naming(survey, ledger, rows):
+        return _bought(run, spec, rows, survey, ledger, before=before, begun=begun)
+
+
+def _bought(
+    run: Run,
+    spec: Spec,
+    rows: Corpus,
+    survey: Survey,
+    ledger: Ledger,
+    *,
+    before: Manifest | None,
+    begun: Early | None,
+) -> Summary:
+    """Send what is missing, and publish."""
     missing = preparing.lacking(run, ledger, survey)
     preparing.check_dropped(run, missing)
     sharing.check_shards(run, ledger, survey, missing, before)

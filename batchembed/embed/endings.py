@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batchembed.errors import ActionNeededError, NotFinishedError
+from batchembed.errors import ActionNeededError, NotFinishedError, TooManyRejectsError
 from batchembed.exchange import Malformed, Refused, Reject, TooLarge
 
 
@@ -48,9 +48,9 @@ def other_model(known: Sequence[str], version: str) -> ActionNeededError:
     )
 
 
-def too_many_rejects(rejects: int, most: int, last: Reject) -> ActionNeededError:
+def too_many_rejects(rejects: int, most: int, last: Reject) -> TooManyRejectsError:
     """Return how a run ends when more texts were rejected than the job allows."""
-    return ActionNeededError(
+    return TooManyRejectsError(
         f"`{rejects}` texts were rejected, and `limits.max_rejects` allows `{most}`; "
         f"the last one: {last.reason} {last.message}".rstrip(),
         hint="mend the texts, or allow more with --set limits.max_rejects=…",

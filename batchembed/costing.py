@@ -21,6 +21,8 @@ def price_of(job: Job, spec: Spec, lane: Lane | None = None) -> Price | None:
     given, lane = job.price, lane or job.access.lane
     if given.per_million_tokens is not None:
         return Price(Decimal(str(given.per_million_tokens)), given.currency)
+    if _images_apart(job, spec):
+        return None
     own = spec.base_url == providers.info(spec.provider).base_url
     if given.file is not None:
         lines = prices.read(Path(given.file))
@@ -43,6 +45,12 @@ def check_bound(job: Job, spec: Spec) -> None:
     """Raise JobError for a `limits.max_cost` that could not be kept."""
     if job.limits.max_cost is None:
         return
+    if _images_apart(job, spec):
+        raise JobError(
+            f"`limits.max_cost` cannot be kept: `{spec.provider}` does not say beforehand what an "
+            "image costs",
+            hint="leave it out, and try some rows first: batchembed plan JOB.toml --probe 20",
+        )
     price = price_of(job, spec)
     if price is None:
         raise JobError(
@@ -56,6 +64,11 @@ def check_bound(job: Job, spec: Spec) -> None:
             "is taken for a server of your own, which bills nothing",
             hint=f"leave it out; or, where that server is one that passes on and bills, {GIVE}",
         )
+
+
+def _images_apart(job: Job, spec: Spec) -> bool:
+    """Whether there may be images whose tokens have no bound and no price that is known."""
+    return bool(job.pieces) and bool(providers.info(spec.provider).model_of(spec.name).pieces)
 
 
 def rate_of(price: Price | None) -> str:

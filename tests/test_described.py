@@ -108,6 +108,7 @@ CASES = [
     if recorded["asked"]["provider"] in KNOWN
     and recorded["asked"]["name"] != "gemini-embedding-2"  # the same form, with prefixes
     and not recorded["asked"].get("prompts")
+    and not recorded["asked"].get("images")  # a description is of texts
 ]
 
 

@@ -5,6 +5,7 @@ again. aleph-alpha-client and openai are asked directly, in test_providers_clien
 """
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 from fakes.commands import ROOT, environment
 
 from batchembed.exchange import Request, Response
+from batchembed.prompts import Image, Text
 from batchembed.providers import Access, defaults, info, known
 from batchembed.providers.http import HttpProvider
 from batchembed.spec import Spec
@@ -42,7 +44,7 @@ def ids(recorded):
     return f"{asked['provider']}-{asked['name']}-{asked['role']}-{asked.get('dimensions')}"
 
 
-def opened(asked):
+def opened(asked, image=None):
     """Return our spec, our dialect, and the request for what a client was asked for."""
     provider = info(asked["provider"])
     spec = defaults(
@@ -56,13 +58,24 @@ def opened(asked):
         )
     )
     texts = tuple(asked["texts"])
-    request = Request(np.zeros((len(texts), 16), np.uint8), texts, asked["role"])
+    prompts = None
+    if image is not None:  # the three rows of the recorder
+        prompts = ((Text("a caption"), image), (image,), (Text("text alone"),))
+    request = Request(np.zeros((len(texts), 16), np.uint8), texts, asked["role"], prompts=prompts)
     return spec, provider.dialect(provider, spec, Access()), request
 
 
-def ours(asked):
+def image_of(recorded):
+    """Return the image that a client sent, None where it sent none."""
+    if not recorded["asked"].get("images"):
+        return None
+    found = re.search(r"data:image/\w+;base64,([\w+/=]+)", json.dumps(recorded["request"]["body"]))
+    return Image(base64.b64decode(found[1]))
+
+
+def ours(asked, image=None):
     """Return what we send, in the form of the recordings."""
-    spec, dialect, request = opened(asked)
+    spec, dialect, request = opened(asked, image)
     call = dialect.build(request)
     provider = info(spec.provider)
     scheme = "Bearer " if provider.key_header == "Authorization" else ""
@@ -89,7 +102,7 @@ def flat(sent):
 @pytest.mark.parametrize("recorded", RECORDED, ids=ids)
 def test_what_we_send_is_what_the_client_sends(recorded):
     """Method, path, query, the key's header, and every field of the body."""
-    mine, theirs = flat(ours(recorded["asked"])), flat(recorded["request"])
+    mine, theirs = flat(ours(recorded["asked"], image_of(recorded))), flat(recorded["request"])
     differing = {name for name in mine | theirs if mine.get(name) != theirs.get(name)}
     assert differing == DIFFERENT.get(recorded["asked"]["provider"], set())
 

@@ -87,6 +87,8 @@ def plan(
     dimensions = ledger.dimensions or spec.dimensions or usual
     space(found, dimensions, 2 if job.output.dtype == "float16" else 4)
     _cost(found, job, spec, ledger.bill)
+    if job.pieces and providers.info(spec.provider).model_of(spec.name).pieces:
+        found.notes.append("the tokens of an image are a guess; --probe finds them out")
     if job.access.lane == "batch":
         found.notes.append(f"handed in as batches: {providers.info(spec.provider).lane}")
     _compare(found, job, dimensions)

@@ -20,6 +20,7 @@ from batchembed.exchange import ROLES
 from batchembed.job import agreement, mistakes, quantities, secrets, writing
 from batchembed.job.allowed import RoleColumn
 from batchembed.job.job import Job
+from batchembed.spec import Spec
 
 
 def load(path: str | Path, *, overrides: Sequence[str] = (), out: str | None = None) -> Job:
@@ -111,6 +112,7 @@ def _settled(job: Job, where: str) -> Job:
             pieces=job.pieces,
             overlaps=overlaps,
         )
+        _check_lane(job, spec)
     except JobError as error:
         raise JobError(f"{where}: [model] {error.message}", hint=error.hint) from None
     nice, hosting = bool(model.nice) or access.nice, model.hosting or access.hosting
@@ -119,6 +121,17 @@ def _settled(job: Job, where: str) -> Job:
         model=replace(model, name=spec.name, nice=None, hosting=None),
         access=replace(access, nice=nice, hosting=hosting),
     )
+
+
+def _check_lane(job: Job, spec: Spec) -> None:
+    """Raise JobError where the provider has a batch lane, and not for this."""
+    if job.access.lane != "batch":
+        return
+    online = 'leave `access.lane` at "online"'
+    if not providers.info(spec.provider).model_of(spec.name).lane:
+        raise JobError(f"`{spec.name}` has no batch lane", hint=online)
+    if job.pieces:
+        raise JobError(f"the batch lane takes texts, no `corpus.{job.pieces[0]}`", hint=online)
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -71,12 +71,15 @@ def check(
             f"`token_overlap` cannot be had from `{spec.provider}`",
             hint="leave it out of the controls, or use provider `aleph-alpha`",
         )
-    for setting in pieces:
-        raise JobError(
-            f"`corpus.{setting}` cannot be had from `{spec.provider}`, which embeds texts",
-            hint="leave it out, or use provider `aleph-alpha`",
-        )
     model = provider.model_of(spec.name or provider.model)
+    for setting in sorted(set(pieces) - model.pieces):
+        able = [one.name for one in provider.models if setting in one.pieces]
+        other = f", or name the model `{able[0]}`" if able else ""
+        raise JobError(
+            f"`corpus.{setting}` cannot be had from {_who(spec, model)}"
+            + ("" if model.pieces else ", which embeds texts"),
+            hint=f"leave it out{other}, or use provider `aleph-alpha`",
+        )
     own: set[str] = set(dict(spec.http.roles) if spec.http else model.roles or ())
     if controls and not model.controls:
         raise JobError(

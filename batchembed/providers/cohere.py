@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from batchembed.exchange import Call, Limits, Outcome, Request
-from batchembed.providers import parsing
+from batchembed.providers import parsing, pictures
 from batchembed.providers.answers import Answer, Reading, judged, unit
 from batchembed.providers.entries import Model
 from batchembed.spec import Spec
@@ -19,6 +19,8 @@ from batchembed.spec import Spec
 class Cohere:
     """The dialect of `/v2/embed`. `truncate` is NONE: a text that is too long is refused.
 
+    Where rows have images, each is one of `inputs`; its role is told as that of texts.
+
     base64 is asked for; an answer may have numbers in its place, under their own name.
     """
 
@@ -27,9 +29,13 @@ class Cohere:
     model: Model
 
     def build(self, request: Request) -> Call:
-        """Return the call for `request`."""
+        """Return the call for `request`; ValueError for what is no text and no image."""
+        given: dict[str, Any] = {"texts": request.texts}
+        if request.prompts is not None:
+            rows = [pictures.contents(prompt, _image) for prompt in request.prompts]
+            given = {"inputs": [{"content": row} for row in rows]}
         body: dict[str, Any] = {
-            "texts": request.texts,
+            **given,
             "model": self.spec.name,
             "input_type": (self.model.roles or {})[request.role],
             "embedding_types": ["base64"],
@@ -60,10 +66,22 @@ class Cohere:
         return vectors, _tokens(found.get("meta")), ""
 
 
+def _image(uri: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": uri}}
+
+
 def _tokens(meta: Any) -> int | None:
-    """Return the tokens billed, which may be written as 3 or as 3.0."""
+    """Return the tokens billed, those of images included; None where none are told."""
     units: Any = meta.get("billed_units") if hasattr(meta, "get") else None
-    told: Any = units.get("input_tokens") if hasattr(units, "get") else None
+    if not hasattr(units, "get"):
+        return None
+    told = [_count(units.get(name)) for name in ("input_tokens", "image_tokens")]
+    known = [one for one in told if one is not None]
+    return sum(known) if known else None
+
+
+def _count(told: Any) -> int | None:
+    """Return a number of tokens, which may be written as 3 or as 3.0."""
     if type(told) is int or (isinstance(told, float) and told.is_integer()):
         return int(told) if told >= 0 else None
     return None

@@ -24,6 +24,8 @@ class Model:
     `dimensions` is the length of their vectors and `sizes` the other lengths that may be asked
     for; None where only the server knows. `prefixes` are the words by which they are told a role.
     `roles`, `takes` and `controls` are as in ProviderInfo, and take its place where given.
+    `pieces` are the settings of [corpus] by which it embeds more than texts. `lane`: the batch
+    lane takes it.
     """
 
     name: str = ""
@@ -35,6 +37,8 @@ class Model:
     roles: Roles | None = None
     takes: frozenset[str] | None = None
     controls: bool | None = None
+    pieces: frozenset[str] = frozenset()
+    lane: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 TEXTS = ["I want to play on my TV.", 'Größe 🎉 naïve "quoted" \\ \n tab\t', "x"]
 KEY = "a-key-of-nobody"
+PNG = b"\x89PNG\r\n\x1a\n of a kind"
 KEPT = ("authorization", "api-key", "x-goog-api-key", "content-type")
 
 
@@ -33,6 +34,11 @@ def rows(count, size=4):
 
 def encoded(row):
     return base64.b64encode(struct.pack(f"<{len(row)}f", *row)).decode()
+
+
+def voyage_answer(body):
+    usage = {"text_tokens": 5, "image_pixels": 12, "video_pixels": 0, "total_tokens": 7}
+    return openai_answer(body | {"input": body["inputs"]}) | {"usage": usage}
 
 
 def openai_answer(body):
@@ -51,12 +57,12 @@ def numbers_answer(body):
 
 
 def cohere_answer(body):
-    found = rows(len(body["texts"]))
+    found = rows(len(body.get("texts") or body["inputs"]))
     shown = {"base64": [encoded(r) for r in found], "float": found}
     return {
         "id": "an-id",
         "embeddings": {kind: shown[kind] for kind in body["embedding_types"]},
-        "texts": body["texts"],
+        "texts": body.get("texts"),
         "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": 7}},
         "response_type": "embeddings_by_type",
     }
@@ -180,6 +186,43 @@ def by_cohere(**told):
         found = client.embed(texts=case["texts"], model=case["name"], truncate="NONE", **told)
         if found.embeddings.float_ is not None:
             return floats(found.embeddings.float_)
+        return unpacked(found.embeddings.base64)
+
+    return call
+
+
+def by_voyage_multimodal(**told):
+    """Its images are made anew as WebP by the client: what it made is what we are asked for."""
+
+    def call(url, case):
+        import voyageai
+        from PIL import Image
+
+        picture = Image.new("RGB", (3, 2), (200, 10, 10))
+        client = voyageai.Client(api_key=KEY, base_url=url + "/v1")
+        inputs = [["a caption", picture], [picture], ["text alone"]]
+        found = client.multimodal_embed(inputs, model=case["name"], truncation=False, **told)
+        return floats(found.embeddings)
+
+    return call
+
+
+def by_cohere_mixed(**told):
+    def call(url, case):
+        import cohere
+
+        uri = "data:image/png;base64," + base64.b64encode(PNG).decode()
+        image = {"type": "image_url", "image_url": {"url": uri}}
+        words = {"type": "text", "text": "a caption"}
+        rows_ = [[words, image], [image], [{"type": "text", "text": "text alone"}]]
+        client = cohere.ClientV2(KEY, base_url=url)
+        found = client.embed(
+            inputs=[{"content": row} for row in rows_],
+            model=case["name"],
+            truncate="NONE",
+            embedding_types=["base64"],
+            **told,
+        )
         return unpacked(found.embeddings.base64)
 
     return call
@@ -312,6 +355,27 @@ def cases():
         role="query",
         dimensions=256,
     )
+    yield case(
+        "cohere",
+        "cohere",
+        by_cohere_mixed(input_type="search_document"),
+        cohere_answer,
+        name="embed-v4.0",
+        role="document",
+        images=True,
+    )
+    for name, told in (("3", {}), ("3.5", {"dimensions": 256})):
+        wanted = {"output_dimension": told["dimensions"]} if told else {}
+        yield case(
+            "voyage",
+            "voyageai",
+            by_voyage_multimodal(input_type="query", **wanted),
+            voyage_answer,
+            name=f"voyage-multimodal-{name}",
+            role="query",
+            images=True,
+            **told,
+        )
     for role, task in (
         ("symmetric", "SEMANTIC_SIMILARITY"),
         ("document", "RETRIEVAL_DOCUMENT"),

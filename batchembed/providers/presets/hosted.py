@@ -9,10 +9,15 @@ from __future__ import annotations
 from batchembed.exchange import Limits
 from batchembed.providers.entries import Form, Model, ProviderInfo, Roles
 from batchembed.providers.presets import opening
+from batchembed.providers.presets.voyage import (
+    IMAGES,
+    MOST_BYTES,
+    ROLES_OF_ITS_OWN,
+    VOYAGE,
+)
 
 CAREFUL = Limits(texts_per_request=64, careful=True)
 """For a server that is not known: more texts gain nothing and may be refused."""
-_ROLES_OF_ITS_OWN = frozenset({"dimensions", "normalize", "base_url"})
 _PREFIXES = frozenset({"dimensions", "normalize", "base_url", "prefixes"})
 
 OPENAI = ProviderInfo(
@@ -76,6 +81,7 @@ COHERE = ProviderInfo(
             dimensions=1536,
             sizes=(256, 512, 1024, 1536),
             tokens_per_text=128_000,
+            pieces=IMAGES,
         ),
         Model(name="embed-english-v3.0", dimensions=1024, sizes=(), tokens_per_text=512),
         Model(name="embed-multilingual-v3.0", dimensions=1024, sizes=(), tokens_per_text=512),
@@ -84,61 +90,13 @@ COHERE = ProviderInfo(
         Model(),
     ),
     base_url="https://api.cohere.com",
-    takes=_ROLES_OF_ITS_OWN,
+    takes=ROLES_OF_ITS_OWN,
     roles={"symmetric": "clustering", "document": "search_document", "query": "search_query"},
-    limits=Limits(texts_per_request=96),
+    images=True,
+    limits=Limits(texts_per_request=96, bytes_per_request=MOST_BYTES),
     key_variable="CO_API_KEY",
     form=Form(path="v2/embed"),
     note="2,000 texts a minute; symmetric is its `clustering`, the closest it has",
-)
-
-_SIZES = (256, 512, 1024, 2048)
-
-
-def _voyage_models() -> tuple[Model, ...]:
-    table: tuple[tuple[str, tuple[int, ...], int, int], ...] = (
-        ("voyage-4", _SIZES, 32_000, 320_000),
-        ("voyage-4-large", _SIZES, 32_000, 120_000),
-        ("voyage-4-lite", _SIZES, 32_000, 1_000_000),
-        ("voyage-3.5", _SIZES, 32_000, 320_000),
-        ("voyage-3.5-lite", _SIZES, 32_000, 1_000_000),
-        ("voyage-3-large", _SIZES, 32_000, 120_000),
-        ("voyage-code-3", _SIZES, 32_000, 120_000),
-        ("voyage-finance-2", (), 32_000, 120_000),
-        ("voyage-law-2", (), 16_000, 120_000),
-    )
-    known = (
-        Model(
-            name=name,
-            dimensions=1024,
-            sizes=sizes,
-            tokens_per_text=context,
-            tokens_per_request=most,
-        )
-        for name, sizes, context, most in table
-    )
-    return (*known, Model())
-
-
-VOYAGE = ProviderInfo(
-    name="voyage",
-    title="Voyage AI",
-    dialect=opening.openai,
-    model="voyage-4",
-    models=_voyage_models(),
-    base_url="https://api.voyageai.com/v1",
-    takes=_ROLES_OF_ITS_OWN,
-    roles={"symmetric": None, "document": "document", "query": "query"},
-    limits=Limits(texts_per_request=1000, tokens_per_request=120_000),
-    lane="12 h, a third off",
-    jobs=opening.voyage_jobs,
-    key_variable="VOYAGE_API_KEY",
-    form=Form(
-        dimensions="output_dimension",
-        role="input_type",
-        sends={"truncation": False, "encoding_format": "base64"},
-    ),
-    note="keys that begin with al- need base_url = https://ai.mongodb.com/v1",
 )
 
 GEMINI = ProviderInfo(
@@ -152,7 +110,7 @@ GEMINI = ProviderInfo(
             dimensions=3072,
             sizes=range(128, 3073),
             tokens_per_text=2048,
-            takes=_ROLES_OF_ITS_OWN,
+            takes=ROLES_OF_ITS_OWN,
         ),
         Model(
             name="gemini-embedding-2",
@@ -228,7 +186,7 @@ JINA = ProviderInfo(
         Model(),
     ),
     base_url="https://api.jina.ai/v1",
-    takes=_ROLES_OF_ITS_OWN,
+    takes=ROLES_OF_ITS_OWN,
     roles={
         "symmetric": "text-matching",
         "document": "retrieval.passage",

@@ -41,6 +41,15 @@ def cohere(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:  # noqa:
     return Cohere(spec, about.limits_of(spec), about.model_of(spec.name))
 
 
+def voyage(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:
+    """Return OpenAI's form, or that of the multimodal route for models that have one."""
+    from batchembed.providers.voyage import MULTIMODAL, Multimodal
+
+    if spec.name.startswith(MULTIMODAL):
+        return Multimodal(spec, about.limits_of(spec), about.model_of(spec.name))
+    return openai(about, spec, access)
+
+
 def gemini(about: ProviderInfo, spec: Spec, access: Access) -> Dialect:  # noqa: ARG001 - an Opener
     """Return Gemini's form."""
     from batchembed.providers.gemini import Gemini

@@ -4,6 +4,11 @@ import pytest
 from fakes import running
 from fakes.commands import forking
 from fakes.places import Place
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile("batchembed", deadline=None)
+settings.load_profile("batchembed")
 
 
 @pytest.fixture(scope="session")

@@ -331,33 +331,72 @@ def test_a_server_that_says_nothing_of_itself(name):
 # -- those without a server ------------------------------------------------------------------------
 
 
-async def _local():
-    return open_provider(Spec("local", ""), Access(concurrency=1), key=None)
+async def _local(**told):
+    return open_provider(Spec("local", "", **told), Access(concurrency=1), key=None)
 
 
 async def _fake():
     return Scripted(delay=0)
 
 
-@pytest.mark.parametrize("made", [_local, _fake], ids=["local", "fake"])
-def test_what_needs_no_server(made):
-    """Order, count, odd texts: the same promises."""
+def outcomes(made, *sent):
+    """The outcomes of requests to a provider on this machine, and its repr."""
 
     async def go():
-        provider = await made()
+        provider = await made
         try:
-            whole = await provider.attempt(request(ODD))
-            alone = [await provider.attempt(request((text,))) for text in ODD]
-            return whole, alone, repr(provider)
+            return [await provider.attempt(one) for one in sent], repr(provider)
         finally:
             await provider.close()
 
-    whole, alone, shown = asyncio.run(go())
+    return asyncio.run(go())
+
+
+UNSERVED = pytest.mark.parametrize("made", [_local, _fake], ids=["local", "fake"])
+
+
+@UNSERVED
+def test_what_needs_no_server(made):
+    """Order, count, odd texts, numbers: the same promises."""
+    (whole, *alone), shown = outcomes(made(), request(ODD), *(request((text,)) for text in ODD))
+    assert whole.vectors.dtype == np.float32
     assert len(whole.vectors) == len(ODD)
+    assert np.isfinite(whole.vectors).all()
     for at, one in enumerate(alone):
         assert one.vectors[0].tolist() == whole.vectors[at].tolist()
         assert (0 in one.unusable) == (at in whole.unusable)
+        length = float(np.linalg.norm(one.vectors[0].astype(np.float64)))
+        assert length == pytest.approx(0 if at in whole.unusable else 1, abs=1e-6)
     assert KEY not in shown
+
+
+@UNSERVED
+def test_more_than_a_request_holds_needs_no_server(made):
+    """Three thousand texts at once have the vectors that they have by threes."""
+    texts = [f"text {n} of many" for n in range(3000)]
+    (whole, *parts), _ = outcomes(
+        made(), request(texts), *(request(texts[at : at + 3]) for at in range(0, 60, 3))
+    )
+    assert whole.vectors.shape[0] == 3000
+    assert np.concatenate([part.vectors for part in parts]).tolist() == whole.vectors[:60].tolist()
+
+
+@pytest.mark.parametrize("dimensions", [1, 128, 256])
+def test_dimensions_of_the_local_model(dimensions):
+    """As many numbers as asked for, the first ones of the whole vector, at length 1."""
+    (found,), _ = outcomes(_local(dimensions=dimensions), request())
+    (whole,), _ = outcomes(_local(), request())
+    assert found.vectors.shape == (3, dimensions)
+    first = whole.vectors[:, :dimensions].astype(np.float64)
+    first /= np.linalg.norm(first, axis=1, keepdims=True)
+    assert np.abs(found.vectors - first).max() < 1e-6
+
+
+def test_a_text_that_is_no_text_to_the_local_model():
+    """A lone surrogate is refused, an empty text has no vector; neither is an exception."""
+    (broken, empty), _ = outcomes(_local(), request(("fine", "\ud800")), request(("", "fine")))
+    assert isinstance(broken, Refused)
+    assert set(empty.unusable) == {0}
 
 
 def test_the_suite_would_see_a_mix_up():

@@ -181,11 +181,15 @@ class TooLarge:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The server refuses something in the request: some text of it is at fault."""
+    """The server refuses something in the request: some text of it is at fault.
+
+    `sent`: false where it could not even be sent, so that no server was heard.
+    """
 
     reason: str
     status: int = 0
     request_id: str = ""
+    sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,6 +203,45 @@ def test_trouble_while_asking_the_harmless_sentence_is_no_verdict_on_the_texts(t
     assert not open_texts(ledger, texts(20)) or made.ending
 
 
+class Unsendable(Scripted):
+    """Texts of the corpus cannot be sent, which is told at once, without waiting for anything."""
+
+    async def attempt(self, asked):
+        if HARMLESS in asked.texts:
+            return await super().attempt(asked)
+        self.calls.append((now(), asked))
+        assert len(self.calls) < 5000, "it goes on for ever"
+        return Refused("cannot be sent", sent=False)
+
+
+def unsendable(script, **rules):
+    ledger = MemoryLedger()
+
+    async def main():
+        made = loop_of(Unsendable(script), ledger, **rules)
+        await made.run(Texts(texts(20), 4))
+        return made
+
+    return run(main), ledger
+
+
+def test_what_cannot_be_sent_waits_for_a_server_that_is_down_and_patience_ends_it():
+    """No text is at fault while nothing answers at all: no reject, and no loop without a pause."""
+    made, ledger = unsendable(lambda _n, _asked: Unavailable("down"), patience=60.0)
+    assert isinstance(made.ending, NotFinishedError)
+    assert ledger.rejects == {}
+
+
+def test_what_cannot_be_sent_is_rejected_once_the_server_answers():
+    """A minute later the harmless sentence passes: then every text is named, and the run ends."""
+    made, ledger = unsendable(
+        lambda _n, _asked: Unavailable("down") if now() < 60.0 else None, patience=600.0
+    )
+    assert made.ending is None
+    assert open_texts(ledger, texts(20)) == []
+    assert {reject.message for reject in ledger.rejects.values()} == {"cannot be sent"}
+
+
 def stop_at(second, why):
     async def during(made, provider):
         await asyncio.sleep(second)

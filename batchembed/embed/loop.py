@@ -26,12 +26,14 @@ from batchembed.exchange import (
     Response,
     Role,
     TooLarge,
+    Unavailable,
 )
 from batchembed.pacing import Pacer
 
 DRAIN_SECONDS = 8.0
 FOLDS_PROVEN = 6  # answers to texts alone: three pairs
 DOUBTED = ("refused", "malformed")
+SILENT = Unavailable("nothing is heard")
 NOT_TAKEN = (Refused, Malformed, TooLarge)
 
 
@@ -254,9 +256,12 @@ class Loop:
         """
         answers = self.answers
         async with self.harmless:
-            known = self.unheard == answers and not self.pacer.state.shut
-            if self.ending is not None or self.answers > answers or known:
-                return  # it ended, or something passed, or nothing did, while another worker asked
+            if self.ending is not None or self.answers > answers:
+                return  # it ended, or something passed, while another worker asked
+            if self.unheard == answers and not self.pacer.state.shut:
+                await self.pacer.rest(SILENT, 1)
+                self.unheard = -1  # nothing did, as another worker heard: not again at once
+                return
             outcome = await self.ask(harmless(role))
             if isinstance(outcome, Response):
                 self.harmless_passed = True

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from batchembed.clock import Clock
-from batchembed.exchange import Outcome, Unavailable
+from batchembed.exchange import Outcome, Refused, Unavailable
 from batchembed.monitor import Standing
 from batchembed.monitor.telling import span
 from batchembed.pacing.figures import Figures, Tally
@@ -68,6 +68,8 @@ class Pacer:
 
     def settle(self, permit: Permit, outcome: Outcome | None) -> None:
         """Note how an attempt ended; None: it was lost."""
+        if isinstance(outcome, Refused) and not outcome.sent:
+            outcome = None  # that tells nothing of the server, least of all that it is up
         now, draw = self._clock.monotonic(), self._rng.random()
         self.state = learn(self.state, self.rates, permit, outcome, now=now, draw=draw)
         self._tally.note(permit, outcome, now)

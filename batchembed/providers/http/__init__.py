@@ -100,7 +100,7 @@ class HttpProvider:
         try:
             call = self._dialect.build(request)
         except (ValueError, TypeError) as error:
-            return self._redactor.outcome(Refused(f"cannot be sent: {error}"))
+            return self._redactor.outcome(Refused(f"cannot be sent: {error}", sent=False))
         key, line, began = self._key, _Line(), self._clock.monotonic()
         _LINE.set(line)
         try:

@@ -87,10 +87,7 @@ def plan(
     dimensions = ledger.dimensions or spec.dimensions or usual
     space(found, dimensions, 2 if job.output.dtype == "float16" else 4)
     _cost(found, job, spec, ledger.bill)
-    if job.pieces and providers.info(spec.provider).model_of(spec.name).pieces:
-        found.notes.append("the tokens of an image are a guess; --probe finds them out")
-    if job.access.lane == "batch":
-        found.notes.append(f"handed in as batches: {providers.info(spec.provider).lane}")
+    _note(found, job, spec)
     _compare(found, job, dimensions)
     monitor.close("planned", 0)
     return found
@@ -108,6 +105,15 @@ def _asked(
     except ValueError:
         found.notes.append("the server gives no tokenizer: tokens are estimated")
         return None
+
+
+def _note(found: Plan, job: Job, spec: Spec) -> None:
+    """Add what a person should know of the provider before paying it."""
+    provider = providers.info(spec.provider)
+    if job.pieces and provider.model_of(spec.name).pieces:
+        found.notes.append("the tokens of an image are a guess; --probe finds them out")
+    if job.access.lane == "batch":
+        found.notes.append(f"handed in as batches: {provider.lane}")
 
 
 def _compare(found: Plan, job: Job, dimensions: int | None) -> None:

@@ -125,6 +125,8 @@ class Commands:
         """Start a command; `twists` are done to it from inside, see twists.py."""
         self._count += 1
         out, err = (Path(self._path).with_name(f"{self._count}.{name}") for name in ("out", "err"))
+        out.touch()  # a command may be killed before it opens them
+        err.touch()
         asked = {
             "argv": [str(word) for word in argv],
             "cwd": str(cwd),

@@ -331,11 +331,13 @@ def test_a_shard_whose_lock_was_taken_away_ends(place, lock):
 def test_status_tells_of_all_shards(held):
     """How many are done, run, stopped, and the progress of all together."""
     job, one = held
+    before = sum(map(len, job.server.bill.answers))
     job.run(*command(job, 0, 3))
+    own = sum(map(len, job.server.bill.answers)) - before
     told = job.run("status", "run", "--json").json
     assert told["state"] == "running"
     assert told["shards"] == {"of": 3, "done": [0], "running": [1], "stopped": []}
-    assert told["progress"]["sent"] >= 30
+    assert told["progress"]["sent"] >= own > 10
     one.kill()
     job.run(*command(job, 2, 3))
     words = job.run("status", "run").out
@@ -376,6 +378,23 @@ def test_another_job_in_a_shard_is_refused(place, server):
     ended = job.run(*command(job, 1, 3, "--set", "model.dimensions=8"), code=2)
     assert "another spec" in ended.err
     assert "dimensions" in ended.err
+
+
+def test_another_job_that_is_refused_leaves_no_trace(place):
+    """Also while nothing is kept yet, the directory stays that of the shards which run."""
+    waits = {"for ever": True}
+    with running(script=lambda _: hang() if waits["for ever"] else None) as server:
+        job = place(GIVEN, server=server, **SMALL)
+        one = job.start(*command(job, 0, 2))
+        until(lambda: server.bill.requests > 0)
+        ended = job.run(*command(job, 1, 2, "--set", "model.dimensions=8"), code=2)
+        assert "another spec" in ended.err
+        waits["for ever"] = False
+        one.kill()
+        for number in range(2):
+            job.run(*command(job, number, 2))
+        job.run("merge", job.job)
+        assert job.wrong() == []
 
 
 def test_while_nothing_is_kept_the_number_may_change(place):

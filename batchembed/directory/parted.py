@@ -70,7 +70,6 @@ def claim_shard(
     shard of another number of shards.
     """
     manifest = last(store, identity)
-    sign(store, identity, manifest, clock)
     there = agreed(store)
     if there is not None and (why := there.objection(shard, identity)) is not None:
         if any(holds_anything(part) for _, part in begun(store)):
@@ -81,6 +80,7 @@ def claim_shard(
         except RunHeldError:
             raise why from None
         there = None
+    sign(store, identity, manifest, clock)  # whoever is refused has not signed
     if there is None:
         told = made(clock) | {"shards": shard.of, "before": _bill(store, manifest)}
         store.put(AGREED, sealed(told | identity.told()), new=True)

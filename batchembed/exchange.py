@@ -21,7 +21,6 @@ Keys: TypeAlias = NDArray[np.uint8]
 Vectors: TypeAlias = NDArray[np.float32]
 """Embeddings, shape (n, dimensions)."""
 
-
 RowNumbers: TypeAlias = NDArray[np.int64]
 """Numbers of rows of a corpus, from 0, shape (n,)."""
 
@@ -70,8 +69,8 @@ class Request:
 class Limits:
     """What a provider accepts in one request, and how fast; None means no known limit.
 
-    `unlimited`: there is no limit to be found either, as it computes here. `careful`: nobody says
-    how many texts it takes, so `texts_per_request` is a number that a job may raise.
+    `concurrency`: requests open at once; `most_open`: where more are needed. `unlimited`: computed
+    here. `careful`: nobody says how many texts it takes, so a job may raise `texts_per_request`.
     """
 
     texts_per_request: int = 1
@@ -82,6 +81,7 @@ class Limits:
     tokens_per_minute: float | None = None
     texts_per_minute: float | None = None
     concurrency: int = 16
+    most_open: int = 256
     unlimited: bool = False
     careful: bool = False
 

@@ -299,6 +299,15 @@ def report(name, model, body, status=200):
     return known
 
 
+@pytest.mark.parametrize(("permits", "usual", "most"), [(4096, 16, 64), (512, 8, 8), (20, 1, 1)])
+def test_no_more_requests_are_open_than_tei_has_permits_for(permits, usual, most):
+    """One permit a text, 64 texts a request; without a word of its permits, what it begins with."""
+    told = report("tei", "BAAI/bge-small-en-v1.5", TEI | {"max_concurrent_requests": permits})
+    assert (told.limits.concurrency, told.limits.most_open) == (usual, most)
+    silent = report("tei", "BAAI/bge-small-en-v1.5", b"", status=404)
+    assert (silent.limits.concurrency, silent.limits.most_open) == (16, 16)
+
+
 def test_tei_says_its_limits():
     """One permit a text: 512 of them are eight requests of 64. Only one of its routes cuts."""
     for name, notes in (("tei", 0), ("tei-openai", 1)):

@@ -21,6 +21,7 @@ from fakes.scripted import (
 from fakes.time import NothingWillHappenError, now, run
 from fakes.vectors import vectors
 
+from batchembed.embed.crew import Crew
 from batchembed.embed.loop import DRAIN_SECONDS, FOLDS_PROVEN
 from batchembed.embed.settle import harmless
 from batchembed.embed.upcoming import AHEAD, Upcoming
@@ -40,6 +41,7 @@ from batchembed.exchange import (
     Unavailable,
 )
 from batchembed.pacing import Rates
+from batchembed.pacing.step import AIM
 
 HARMLESS = harmless("symmetric").texts[0]
 
@@ -105,6 +107,71 @@ def test_concurrency_is_used_and_never_passed():
     most.clear()
     run(main)
     assert max(most) == 7
+
+
+@pytest.mark.parametrize(("most", "flown"), [(None, 4), (16, 16), (1000, 42)])
+def test_more_work_where_the_pacer_lets_more_be_open(most, flown):
+    """Twenty a second that take two seconds each are forty; the job's own bound is never passed."""
+    at_once = []
+
+    async def main():
+        provider = Scripted(lambda _n, _asked: at_once.append(provider.flying + 1), delay=2.0)
+        rates = Rates(60 * 20 / AIM, concurrency=most and 1000)
+        made = loop_of(provider, rates=rates, concurrency=4, most_open=most)
+        await made.run(Texts(texts(1500), per_request=1))
+        assert len(made.crew) == 0
+        assert len(made.ledger.kept) == 1500
+
+    run(main)
+    assert flown * 0.9 <= max(at_once) <= flown
+
+
+def test_whoever_joined_later_is_let_go_too():
+    """What was in flight at the end of patience lands, and is not waited for longer than that."""
+
+    class Slower(Scripted):
+        async def attempt(self, asked):
+            self._delay = 2.0 if len(self.calls) < 400 else 3600.0
+            return await super().attempt(asked)
+
+    async def main():
+        provider = Slower()
+        made = loop_of(provider, rates=Rates(60 * 20), concurrency=2, most_open=64)
+        feeding = asyncio.create_task(made.run(Texts(texts(1000), per_request=1)))
+        await asyncio.sleep(30.0)
+        assert len(made.crew) > 30
+        made.drain(InterruptedRunError(15))
+        await feeding
+        return provider, now()
+
+    provider, ended = run(main)
+    assert ended < 40
+    assert provider.flying == 0
+
+
+def test_the_first_error_of_a_crew_ends_it_and_is_raised_itself():
+    """Not as a group of errors; the others are cancelled."""
+    seen = []
+
+    async def fails():
+        await asyncio.sleep(1.0)
+        raise LookupError("one")
+
+    async def waits():
+        try:
+            await asyncio.sleep(100.0)
+        except asyncio.CancelledError:
+            seen.append(now())
+            raise
+
+    async def main():
+        crew = Crew()
+        with pytest.raises(LookupError, match="one"):
+            await crew.work([waits(), fails()])
+        assert len(crew) == 0
+
+    run(main)
+    assert seen == [1.0]
 
 
 # -- how a run ends before its time ----------------------------------------------------------------

@@ -49,7 +49,8 @@ def permit(tokens=1, cost=None, *, at=99.0, probe=False):
         ({"held_until": 130}, FREE, 9, 130, 0, 0),
         ({"request_due": 99.99}, Rates(60 / AIM), 9, 100, 100.99, 0),  # a timer came late
         ({"request_due": 50}, Rates(60 / AIM), 9, 100, 101 - LATE, 0),  # no credit for idling
-        ({"token_due": 50}, TOKENS, 9, 100, 0, 109 - BILL_LATE),
+        ({"token_due": 50, "accepted": 99}, TOKENS, 9, 100, 0, 109 - BILL_LATE),
+        ({"token_due": 50}, TOKENS, 9, 100, 0, 109 - LATE),  # the first bills are no credit
         ({"request_due": 100, "found": 0.5}, Rates(60 / AIM), 9, 100, 102, 0),
         ({"request_due": 100, "found": 0.5}, FREE, 9, 100, 102, 0),
     ],

@@ -76,6 +76,9 @@ def test_the_time_is_that_of_what_binds():
     plan = Plan(requests=601, tokens=(1, 2, 3), probe=Probe(1, 1, 1, 1, 8, 2.0))
     time_under(plan, Limits(concurrency=4))
     assert (plan.seconds, plan.bound_by) == (302.0, "concurrency")
+    plan = Plan(requests=601, tokens=(1, 2, 3), probe=Probe(1, 1, 1, 1, 8, 2.0))
+    time_under(plan, Limits(requests_per_minute=6000, concurrency=4))
+    assert plan.times["concurrency"] == 6.0, "as many as the rate needs: 256 at most"
     plan = Plan(requests=601)
     time_under(plan, Limits())
     assert (plan.seconds, plan.bound_by, plan.times) == (None, "", {})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchembed.embed.caps import Caps
+from batchembed.embed.crew import Crew
 from batchembed.embed.endings import disk_error, nothing_passes, out_of_patience, too_many_rejects
 from batchembed.embed.parties import Feed, Kept, Listener, Rules
 from batchembed.embed.purse import Purse
@@ -66,7 +67,7 @@ class Loop:
     unheard: int = -1
     harmless: asyncio.Lock = field(default_factory=asyncio.Lock)
     held: list[Reject] = field(default_factory=list)
-    workers: list[asyncio.Task[None]] = field(default_factory=list)
+    crew: Crew = field(default_factory=Crew)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     upcoming: Upcoming = field(default_factory=Upcoming)
 
@@ -81,20 +82,15 @@ class Loop:
     async def run(self, feed: Feed) -> None:
         """Settle every request of `feed`; returns early once there is an `ending`."""
         feeder = asyncio.create_task(self.upcoming.read(feed, self.rules.concurrency))
-        self.workers = [
-            asyncio.create_task(self._work(feed, pilot=number == 0))
-            for number in range(self.rules.concurrency)
-        ]
+        works = (self._work(feed, pilot=number == 0) for number in range(self.rules.concurrency))
         try:
-            await asyncio.gather(*self.workers)
+            await self.crew.work(works)
         except asyncio.CancelledError:
             if self.ending is None:
                 raise
         finally:
             feeder.cancel()
-            for worker in self.workers:
-                worker.cancel()
-            await asyncio.gather(feeder, *self.workers, return_exceptions=True)
+            await asyncio.gather(feeder, return_exceptions=True)
             if (broken := self.purse.close()) is not None:
                 self.stop(broken)
         if feeder.done() and not feeder.cancelled() and (error := feeder.exception()):
@@ -109,21 +105,15 @@ class Loop:
 
     def abandon(self) -> None:
         """Let go of what is in flight: its answers, if any come, are paid for and lost."""
-        for worker in self.workers:
-            worker.cancel()
+        self.crew.let_go()
 
     async def beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Await work beside that of a feed; `abandon` lets go of it too."""
-        worker = asyncio.create_task(work)
-        self.workers.append(worker)
         try:
-            await worker
+            await self.crew.beside(work)
         except asyncio.CancelledError:
             if self.ending is None:
                 raise
-        finally:
-            worker.cancel()
-            self.workers.remove(worker)
 
     async def settle(self, request: Request, feed: Feed) -> None:
         """Bring every text of a request to a vector or a reject, or leave it for the next run."""
@@ -296,4 +286,7 @@ class Loop:
             await self.opened.wait()
         while self.ending is None and (request := await self.upcoming.take()) is not None:
             await self.settle(request, feed)
+            if len(self.crew) < min(self.rules.most_open or 0, self.pacer.state.most_open):
+                self.crew.add(self._work(feed, pilot=False))
+                self.upcoming.workers = len(self.crew)
         self.opened.set()

@@ -64,7 +64,9 @@ class Feed(Protocol):
 class Rules:
     """What the job says about the hot loop. Seconds; None: no bound.
 
-    `joined`: of how many vectors each row is joined; `outputs` are their names, once known.
+    `concurrency`: how many work at first; where the pacer lets more requests be open, up to
+    `most_open` do (None: no more). `joined`: of how many vectors each row is joined; `outputs` are
+    their names, once known.
     """
 
     concurrency: int
@@ -74,3 +76,4 @@ class Rules:
     outputs: tuple[str, ...] = ()
     patience: float | None = None
     most_rejects: int | None = None
+    most_open: int | None = None

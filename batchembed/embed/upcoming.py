@@ -11,18 +11,20 @@ AHEAD = 2  # for each worker, so many requests wait for it before more are made
 
 
 class Upcoming:
-    """What the workers take from. The feeder is woken for every list, not for every request."""
+    """What `workers` take from. The feeder is woken for every list, not for every request."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Request | None] = asyncio.Queue()
         self._few = asyncio.Event()
-        self._workers = 0
+        self.workers = 0
         self._ended = False
 
     async def take(self) -> Request | None:
         """Return the next request, waiting for it; None: no more comes."""
         request = await self._queue.get()
-        if self._queue.qsize() <= AHEAD * self._workers:
+        if request is None:
+            self._dismiss()
+        if self._queue.qsize() <= AHEAD * self.workers:
             self._few.set()
         return request
 
@@ -35,14 +37,14 @@ class Upcoming:
 
     async def read(self, feed: Feed, workers: int) -> None:
         """Make all requests of a feed for so many workers; they are dismissed, also on an error."""
-        self._workers, made = workers, feed.upcoming()
+        self.workers, made = workers, feed.upcoming()
         try:
             while (some := await asyncio.to_thread(next, made, None)) is not None:
                 if self._ended:
                     break
                 for request in some:
                     self._queue.put_nowait(request)
-                if self._queue.qsize() > AHEAD * workers:
+                if self._queue.qsize() > AHEAD * self.workers:
                     self._few.clear()
                     await self._few.wait()
         finally:
@@ -50,6 +52,5 @@ class Upcoming:
 
     def _dismiss(self) -> None:
         """Let every worker, and the feeder, see the end."""
-        for _ in range(self._workers):
-            self._queue.put_nowait(None)
+        self._queue.put_nowait(None)  # whoever takes it puts it back for the next
         self._few.set()

@@ -24,6 +24,8 @@ from batchembed.spec import Spec
 if TYPE_CHECKING:
     from batchembed.providers.local import Early
 
+UNPACED = 4  # times a provider's own number may be open where no rate is known, if it brings more
+
 
 @dataclass(frozen=True, slots=True)
 class Plant:
@@ -65,11 +67,17 @@ def _within(job: Job, own: Limits) -> Limits:
     if not own.careful:
         texts = min(own.texts_per_request, texts)
     tokens = min(filter(None, (own.tokens_per_request, asked.tokens_per_request)), default=None)
+    concurrency, most_open = own.concurrency, own.most_open
+    if asked.concurrency != "auto":
+        concurrency = most_open = asked.concurrency
+    elif own.unlimited:
+        most_open = concurrency
     return replace(
         own,
         texts_per_request=texts,
         tokens_per_request=tokens,
-        concurrency=own.concurrency if asked.concurrency == "auto" else asked.concurrency,
+        concurrency=concurrency,
+        most_open=most_open,
         requests_per_minute=asked.requests_per_minute or own.requests_per_minute,
         tokens_per_minute=asked.tokens_per_minute or own.tokens_per_minute,
         texts_per_minute=asked.texts_per_minute or own.texts_per_minute,
@@ -96,24 +104,19 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
     bounds, spec = limits(job, plant.spec), plant.spec
     provider = providers.open_provider(
         spec,
-        access(job, bounds.concurrency),
+        access(job, bounds.most_open),
         key=plant.key,
         clock=plant.clock,
         renew=plant.renew,
         begun=plant.begun,
     )
-    stated = (bounds.requests_per_minute, bounds.tokens_per_minute, bounds.texts_per_minute)
-    requests, tokens, texts = (limit and limit / plant.parts for limit in stated)
-    rates = Rates(requests, tokens, texts, find=not bounds.unlimited, parts=plant.parts)
-    history = plant.monitor.history
-    rng = random.Random()  # noqa: S311 - jitter, no secret
-    pacer = Pacer(rates, plant.clock, rng=rng, heard=history.attempted)
-    history.limits, plant.monitor.pacing = pacer.limits, pacer
     try:
         if plant.ask_about:
             bounds = await _ask_about(job, provider, feed, plant.monitor)
+        pacer = _pacer(job, bounds, plant)
         rules = Rules(
             concurrency=bounds.concurrency,
+            most_open=bounds.most_open,
             normalize=spec.normalize,
             dimensions=spec.dimensions or plant.dimensions,
             joined=spec.outputs,
@@ -150,6 +153,26 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
         await provider.close()
     if loop.ending is not None:
         raise loop.ending
+
+
+def _pacer(job: Job, bounds: Limits, plant: Plant) -> Pacer:
+    stated = (bounds.requests_per_minute, bounds.tokens_per_minute, bounds.texts_per_minute)
+    requests, tokens, texts = (limit and limit / plant.parts for limit in stated)
+    rates = Rates(
+        requests,
+        tokens,
+        texts,
+        concurrency=bounds.most_open,
+        unpaced=min(bounds.most_open, UNPACED * bounds.concurrency),
+        fixed=job.limits.concurrency != "auto",
+        find=not bounds.unlimited,
+        parts=plant.parts,
+    )
+    history = plant.monitor.history
+    rng = random.Random()  # noqa: S311 - jitter, no secret
+    pacer = Pacer(rates, plant.clock, rng=rng, heard=history.attempted)
+    history.limits, plant.monitor.pacing = pacer.limits, pacer
+    return pacer
 
 
 async def _ask_about(job: Job, provider: Provider, feed: Feed, monitor: Monitor) -> Limits:

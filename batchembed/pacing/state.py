@@ -17,9 +17,10 @@ BUDGET_AT_FIRST = 3.0
 class Rates:
     """Limits a minute as the job states them; None: not known.
 
-    `concurrency`: the most requests open at once. `find`: look for limits that nobody told;
-    without it (a model on this machine) nothing but the known limits holds requests back. Of the
-    limits that a server tells, ours is one of so many equal `parts`.
+    `concurrency`: the most requests open at once; `unpaced`: the most while no rate is known
+    (None: as many). `fixed`: as many are open then, and the knee is not looked for. `find`: look
+    for limits that nobody told; without it (a model on this machine) nothing but the known limits
+    holds requests back. Of the limits that a server tells, ours is one of so many equal `parts`.
     """
 
     requests_per_minute: float | None = None
@@ -28,6 +29,8 @@ class Rates:
     concurrency: int | None = None
     find: bool = True
     parts: int = 1
+    unpaced: int | None = None
+    fixed: bool = False
 
 
 class Permit(NamedTuple):
@@ -79,7 +82,8 @@ class State(NamedTuple):
     `found`: the requests a second that the finder allows. `shut`: nothing starts but one probe
     at a time. `billed` is the learnt ratio of billed to estimated tokens. `budget`: how many more
     failures than answers may come before the circuit opens. `latency`: smoothed, of answers;
-    `lowest`: the lowest that it was.
+    `lowest`: the lowest that it was. `spacing`: smoothed, the seconds between two starts that the
+    tightest rate asks for; 0: no rate is known.
     `told`: limits of requests, tokens and texts a minute, as the server tells them.
     """
 
@@ -101,6 +105,7 @@ class State(NamedTuple):
     failing_since: float | None = None
     latency: float = 0.0
     lowest: float = INF
+    spacing: float = 0.0
     knee: Knee = Knee()
     found: float = INF
     finder: Finder = Finder()

@@ -6,8 +6,8 @@ by cost / rate. There is no bucket that could be full at the start, so there is 
 server whose window begins anywhere sees at most its limit. A start that comes late, because timers
 do, is made up for: up to `LATE` seconds, or every timer would cost some of the rate. We aim at
 `AIM` of a limit: the rest is for that and for jitter on the way. Tokens are estimated at the start
-and corrected by the bill, which may come `BILL_LATE` seconds too late to be used. What a server
-tells of its limits only ever tightens.
+and corrected by the bill, which may come `BILL_LATE` seconds too late to be used, once it is known
+what estimates are worth. What a server tells of its limits only ever tightens.
 
 A 429 opens an *episode*: the gate is shut until one request alone, a probe, was taken. What the
 limit is, is learnt from episodes in `finding`, also where none was known.
@@ -80,7 +80,8 @@ def admit(state: State, tokens: float, texts: int, now: float) -> tuple[State, P
     if rate < INF:
         request_due = max(request_due, now - LATE) + 1.0 / rate
     if state.token_rate < INF:
-        token_due = max(token_due, now - BILL_LATE) + cost / state.token_rate
+        late = BILL_LATE if state.accepted > SETTLED else LATE
+        token_due = max(token_due, now - late) + cost / state.token_rate
     if state.text_rate < INF:
         text_due = max(text_due, now - LATE) + texts / state.text_rate
     after = state._replace(
@@ -125,21 +126,23 @@ def _answered(state: State, rates: Rates, permit: Permit, tokens: int | None, no
     took = now - permit.at
     latency = 0.95 * state.latency + 0.05 * took if state.accepted else took
     lowest = min(latency, 1.0005 * state.lowest) if state.accepted > SETTLED else INF
-    most, knee, rate = state.most_open, state.knee, min(state.request_rate, state.found)
-    if rate < INF:
-        most = min(most + 1.0, width.needed(rate, latency, lowest))
-    elif state.token_rate < INF or state.text_rate < INF:
-        most += 1.0 if most < width.QUICK else 1.0 / most
-    elif rates.find:
-        most, knee = width.widen(most, knee, state.accepted + 1, latency=latency, now=now)
+    most, knee, spacing = state.most_open, state.knee, _spacing(state, permit)
+    bound = float((not spacing and rates.unpaced) or rates.concurrency or INF)
+    if spacing:
+        most = min(most + 1.0, width.needed(1.0 / spacing, latency, lowest))
+    elif rates.find and not rates.fixed:
+        most, knee = width.widen(most, knee, state.accepted + 1, bound, latency=latency, now=now)
+    else:
+        most += 1.0
     state = state._replace(
         token_due=token_due,
         billed=billed,
         open=state.open - 1,
         probing=state.probing and not permit.probe,  # also where an older 429 came meanwhile
-        most_open=min(most, rates.concurrency or INF),
+        most_open=min(most, bound),
         knee=knee,
         lowest=lowest,
+        spacing=spacing,
         accepted=state.accepted + 1,
         latency=latency,
         budget=min(BUDGET, state.budget + 1.0),
@@ -161,6 +164,13 @@ def _answered(state: State, rates: Rates, permit: Permit, tokens: int | None, no
     if state.failing_since is not None:
         state = _works(state)
     return finding.look(state, now) if now >= finder.look_at else state
+
+
+def _spacing(state: State, permit: Permit) -> float:
+    """Return the seconds between two starts that the tightest rate asks for, smoothed."""
+    rate = min(state.request_rate, state.found)
+    asked = max(1.0 / rate, permit.cost / state.token_rate, permit.texts / state.text_rate)
+    return 0.95 * state.spacing + 0.05 * asked if asked and state.spacing else asked
 
 
 def _works(state: State) -> State:

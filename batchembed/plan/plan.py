@@ -167,7 +167,8 @@ def time_under(plan: Plan, limits: Limits) -> None:
         if limit is not None:
             plan.times[name] = 60.0 * amount / (AIM * limit)
     if plan.probe is not None and plan.probe.seconds:
-        rounds = math.ceil(plan.requests / limits.concurrency)
+        most = limits.most_open if plan.times else limits.concurrency  # a rate gets what it needs
+        rounds = math.ceil(plan.requests / most)
         plan.times["concurrency"] = rounds * plan.probe.seconds
     if plan.times:
         plan.bound_by, plan.seconds = max(plan.times.items(), key=lambda bound: bound[1])

@@ -13,9 +13,9 @@ from batchembed.errors import JobError
 class Access:
     """How to reach a provider. It changes no vector and holds no secret.
 
-    `timeout` is in seconds and ends a whole attempt; `concurrency` sizes the connection pool;
-    `tokenizer`: ask for the model's own one as well; `nice`, `hosting` and `tags` are Aleph
-    Alpha's; `device` is for sentence-transformers.
+    `timeout` is in seconds and ends a whole attempt; `concurrency`: how many requests are open at
+    once at most; `tokenizer`: ask for the model's own one as well; `nice`, `hosting` and `tags` are
+    Aleph Alpha's; `device` is for sentence-transformers.
     """
 
     base_url: str | None = None

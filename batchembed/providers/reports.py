@@ -73,13 +73,13 @@ def _tei(told: dict[str, Any], spec: Spec, known: About) -> About:
     limits = known.limits
     texts = _count(told.get("max_client_batch_size")) or limits.texts_per_request
     permits = _count(told.get("max_concurrent_requests"))
+    most_open = max(1, permits // texts) if permits else limits.most_open
     limits = replace(
         limits,
         texts_per_request=texts,
         tokens_per_text=_count(told.get("max_input_length")) or limits.tokens_per_text,
-        concurrency=max(1, min(limits.concurrency, permits // texts))
-        if permits
-        else limits.concurrency,
+        concurrency=min(limits.concurrency, most_open),
+        most_open=most_open,
     )
     version = f"text-embeddings-inference {told.get('version') or ''}".strip()
     return replace(known, limits=limits, model=names[0] if names else "", version=version)

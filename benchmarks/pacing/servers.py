@@ -146,8 +146,10 @@ class Server:
     """A server with limits on requests and tokens, and weather.
 
     `failures_count`: what is refused counts against the limit too. `open_at_once`: a limit of
-    concurrent requests. `knee`: how many it serves at once; more only wait. `errors` gives the
-    share of 503s at a time, 1.0 is an outage. `stranger`: requests a second of another client.
+    concurrent requests. `knee`: how many it serves at once; more only wait. `batch`: it works on
+    one batch at a time, of all that wait, up to as many as this has numbers, which are the seconds
+    that a batch of one, two, … requests takes. `errors` gives the share of 503s at a time, 1.0 is
+    an outage. `stranger`: requests a second of another client.
     """
 
     requests: Limiter | None = None
@@ -158,6 +160,7 @@ class Server:
     headers: Callable[[float], float] | None = None
     open_at_once: int | None = None
     knee: int | None = None
+    batch: Sequence[float] = ()
     errors: Callable[[float], float] = lambda _now: 0.0
     slower: Callable[[float], float] = lambda _now: 1.0
     stranger: float = 0.0

@@ -15,7 +15,7 @@ from benchmarks.pacing.servers import Answer, Server
 
 LATE = 0.002
 FLIGHT, JITTER = 0.02, 0.01
-START, ARRIVE, ANSWERED, FREE = range(4)
+START, ARRIVE, ANSWERED, FREE, BATCH = range(5)
 
 
 class Scheme(Protocol):
@@ -129,6 +129,8 @@ class _World:
         self.wakes = [math.inf] * len(schemes)
         self.order = itertools.count()
         self.events: list[tuple[float, int, int, int, tuple[Any, ...]]] = []
+        self.waiting: deque[tuple[float, int, int, object, float]] = deque()
+        self.working = False
 
     def run(self) -> list[Seen]:
         for who in range(len(self.schemes)):
@@ -140,6 +142,9 @@ class _World:
                 break
             if kind == ARRIVE:
                 self._arrive(now, who, *told)
+                continue
+            if kind == BATCH:
+                self._batch(now)
                 continue
             if kind == ANSWERED:
                 self._answered(now, who, *told)
@@ -175,9 +180,30 @@ class _World:
     def _arrive(self, now: float, who: int, worker: int, permit: object, tokens: float) -> None:
         answer = self.server.serve(now, tokens, self.rng)
         self.server.open += 1
-        self.seen[who].note(now, answer, tokens)
-        done = now + answer.seconds + FLIGHT
-        self._add(done, ANSWERED, who, (worker, permit, answer, tokens))
+        if self.server.batch and answer.kind == "accepted":
+            self.waiting.append((now, who, worker, permit, tokens))
+            if not self.working:
+                self._batch(now)
+            return
+        self._answer(now, who, (worker, permit, answer, tokens))
+
+    def _batch(self, now: float) -> None:
+        """Begin with a batch of what waits, and answer it when it is done."""
+        count = min(len(self.waiting), len(self.server.batch))
+        self.working = count > 0
+        if not count:
+            return
+        done = now + self.server.batch[count - 1]
+        for _ in range(count):
+            arrived, who, worker, permit, tokens = self.waiting.popleft()
+            answer = Answer("accepted", done - arrived)
+            self._answer(arrived, who, (worker, permit, answer, tokens))
+        self._add(done, BATCH, 0, ())
+
+    def _answer(self, arrived: float, who: int, told: tuple[int, object, Answer, float]) -> None:
+        _, _, answer, tokens = told
+        self.seen[who].note(arrived, answer, tokens)
+        self._add(arrived + answer.seconds + FLIGHT, ANSWERED, who, told)
 
     def _answered(self, now: float, who: int, worker: int, permit: Any, *told: Any) -> None:
         answer, tokens = told

@@ -73,7 +73,7 @@ class HttpProvider:
         self._authorization = _authorization(key_header, key)
         self._urls: dict[tuple[object, ...], URL] = {}
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=access.concurrency, socket_factory=_opened),
+            connector=aiohttp.TCPConnector(limit=0, socket_factory=_opened),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
                 total=access.timeout, sock_connect=min(CONNECT_SECONDS, access.timeout)

@@ -13,7 +13,7 @@ from batchembed.providers.presets.hosted import CAREFUL
 from batchembed.spec import Spec
 
 _TAKES = frozenset({"dimensions", "normalize", "base_url", "prefixes"})
-_TEI_LIMITS = Limits(texts_per_request=32, bytes_per_request=1_000_000)
+_TEI_LIMITS = Limits(texts_per_request=32, bytes_per_request=1_000_000, most_open=16)
 
 
 def _described_limits(spec: Spec) -> Limits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchembed import costing, preparing, publish, sharing
+from batchembed import costing, limiter, preparing, publish, sharing
 from batchembed.engines import local
 from batchembed.guarding import Guard
 from batchembed.ledger import Ledger
@@ -50,6 +50,7 @@ def plant(
         budget=sharing.budget(run, spec, price, ledger),
         begun=begun,
         parts=sharing.at_once(run),
+        limiter=limiter.of_job(run.job.limits.share, run.environ),
     )
     ledger.rate = costing.rate_of(price)
     bill = ledger.own if run.shard else ledger.bill

@@ -14,7 +14,7 @@ LEVELS = (
         "spec exchange described handed prompts store monitor errors buckets clock controls cores "
         "version history interrupts metrics seal lock direct shard"
     ),
-    "corpus packing pacing ledger segments parts providers prices",
+    "corpus packing pacing limiter ledger segments parts providers prices",
     "embed publish plan verify similarity search report job survey directory",
     "engines costing",
     "preparing",
@@ -26,7 +26,7 @@ LEVELS = (
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
 SHARED = {0, len(LEVELS) - 1}  # the ground and the doors may use their own kind
-ORGANS_THAT_MAY = {("ledger", "segments")}
+ORGANS_THAT_MAY = {("ledger", "segments"), ("limiter", "pacing")}
 DOORS = {
     "aiohttp": "providers.http",
     "click": "cli",

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import click
 
-from batchembed.cli import beginning, looking, running
+from batchembed.cli import beginning, limiting, looking, running
 from batchembed.version import VERSION
 
 __all__ = ["main"]
@@ -29,6 +29,7 @@ COMMANDS = (
     looking.search,
     looking.report,
     looking.providers,
+    limiting.limiter,
 )
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from batchembed import providers
+from batchembed import limiter, providers
 from batchembed.clock import Clock
 from batchembed.embed import Budget, Feed, Kept, Loop, Purse, Rules, Versions, Watch, Watching
 from batchembed.engines.lasting import beating, deadline
@@ -36,6 +36,7 @@ class Plant:
     `versions` of the model answered before (None: any will do); `watching` is for canary texts.
     `parts`: how many processes like this one share the limits a minute, each with an equal part.
     `objection`, given how many numbers a row takes if that is known, says why no more may be sent.
+    `limiter`: where the one is that grants the starts, if any.
     """
 
     spec: Spec
@@ -54,6 +55,7 @@ class Plant:
     objection: Callable[[int | None], BatchembedError | None] = lambda _: None
     begun: Early | None = None
     parts: int = 1
+    limiter: limiter.Place | None = None
 
 
 def limits(job: Job, spec: Spec) -> Limits:
@@ -113,7 +115,7 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
     try:
         if plant.ask_about:
             bounds = await _ask_about(job, provider, feed, plant.monitor)
-        pacer = _pacer(job, bounds, plant)
+        pacer, link = _pacer(job, bounds, plant)
         rules = Rules(
             concurrency=bounds.concurrency,
             most_open=bounds.most_open,
@@ -146,7 +148,10 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
             ),
             beating(loop, plant.monitor, plant.objection),
         ):
-            async with _watched(loop, plant.watching, bounds.texts_per_request):
+            async with (
+                limiter.taking_part(link, pacer),
+                _watched(loop, plant.watching, bounds.texts_per_request),
+            ):
                 await loop.run(feed)
             summary.learnt = loop.caps.told()
     finally:
@@ -155,24 +160,28 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
         raise loop.ending
 
 
-def _pacer(job: Job, bounds: Limits, plant: Plant) -> Pacer:
-    stated = (bounds.requests_per_minute, bounds.tokens_per_minute, bounds.texts_per_minute)
-    requests, tokens, texts = (limit and limit / plant.parts for limit in stated)
-    rates = Rates(
-        requests,
-        tokens,
-        texts,
+def _pacer(job: Job, bounds: Limits, plant: Plant) -> tuple[Pacer, limiter.Link | None]:
+    """Return the run's pacer, and the way to a limiter if it takes part in one."""
+    whole = Rates(
+        bounds.requests_per_minute,
+        bounds.tokens_per_minute,
+        bounds.texts_per_minute,
         concurrency=bounds.most_open,
         unpaced=min(bounds.most_open, UNPACED * bounds.concurrency),
         fixed=job.limits.concurrency != "auto",
         find=not bounds.unlimited,
-        parts=plant.parts,
     )
+    rng, spec, link = random.Random(), plant.spec, None  # noqa: S311 - jitter, no secret
+    if plant.limiter is not None and not bounds.unlimited:
+        name = limiter.name_of(plant.key, spec.provider, spec.base_url, spec.name)
+        link = limiter.link_to(
+            plant.limiter, name, whole, clock=plant.clock, rng=rng, say=plant.monitor.say
+        )
     history = plant.monitor.history
-    rng = random.Random()  # noqa: S311 - jitter, no secret
-    pacer = Pacer(rates, plant.clock, rng=rng, heard=history.attempted)
+    own = whole.part(plant.parts)
+    pacer = Pacer(own, plant.clock, rng=rng, heard=history.attempted, link=link)
     history.limits, plant.monitor.pacing = pacer.limits, pacer
-    return pacer
+    return pacer, link
 
 
 async def _ask_about(job: Job, provider: Provider, feed: Feed, monitor: Monitor) -> Limits:

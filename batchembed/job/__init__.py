@@ -4,7 +4,7 @@ from batchembed.job.allowed import RoleColumn
 from batchembed.job.beginning import FirstJob, first_job
 from batchembed.job.job import Job
 from batchembed.job.loading import from_dict, job_of, load, schema
-from batchembed.job.quantities import Tolerance
+from batchembed.job.quantities import Tolerance, seconds
 from batchembed.job.secrets import secret
 from batchembed.job.settings import (
     Access,
@@ -35,5 +35,6 @@ __all__ = [
     "job_of",
     "load",
     "schema",
+    "seconds",
     "secret",
 ]

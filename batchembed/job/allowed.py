@@ -86,6 +86,18 @@ def concurrency(value: object) -> int | Literal["auto"]:
     raise ValueError(f'must be "auto" or a number of requests, from 1 to {MOST_AT_ONCE}')
 
 
+def share(value: str) -> str:
+    """Return which limiter a run takes part in. Raises ValueError."""
+    if value in ("auto", "start", "off"):
+        return value
+    from batchembed import limiter
+
+    try:
+        return str(limiter.parse(value))
+    except ValueError as error:
+        raise ValueError(f'{error}, or "auto", "start" or "off"') from None
+
+
 def command(value: object) -> tuple[str, ...]:
     """Return a program and its arguments. Raises ValueError."""
     try:

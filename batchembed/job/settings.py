@@ -10,9 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, Strict
 from batchembed.controls import Pattern
 from batchembed.exchange import Role
 from batchembed.job import allowed, quantities
-from batchembed.job.allowed import RoleColumn
 from batchembed.job.described import Http, usable
-from batchembed.job.quantities import Tolerance
 from batchembed.prompts import Overlap
 
 _TABLE = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -107,8 +105,8 @@ class Model:
     name: Word | None = None
     """The model, as the provider calls it; without it, the one `batchembed providers` names."""
     representation: Annotated[
-        Role | RoleColumn,
-        PlainValidator(allowed.representation, json_schema_input_type=Role | RoleColumn),
+        Role | allowed.RoleColumn,
+        PlainValidator(allowed.representation, json_schema_input_type=Role | allowed.RoleColumn),
     ] = "symmetric"
     """The role of the texts: "symmetric", "document", "query" or { column = "role" }."""
     dimensions: Count | None = None
@@ -179,6 +177,8 @@ class Limits:
         PlainValidator(allowed.concurrency, json_schema_input_type=Count | Literal["auto"]),
     ] = "auto"
     """Requests in flight at once: "auto" or a number."""
+    share: Annotated[Word, AfterValidator(allowed.share)] = "auto"
+    """The limiter that runs on one key share: "auto", "start", "off", or its address."""
     texts_per_request: Count | None = None
     """The most texts in one request; without it, the provider's own limit."""
     tokens_per_request: Count | None = None
@@ -190,7 +190,7 @@ class Limits:
     patience: Duration = 6 * 3600.0
     """How long an outage of the provider is waited out."""
     max_rejects: Annotated[
-        Tolerance, PlainValidator(quantities.tolerance, json_schema_input_type=int | str)
+        quantities.Tolerance, PlainValidator(quantities.tolerance, json_schema_input_type=int | str)
     ] = field(default_factory=lambda: quantities.tolerance("1%"))
     """How many rows may stay without a vector: a count or a percentage."""
     canaries: Literal["auto", "always", "never"] = "auto"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, SupportsFloat, TextIO
 
 from batchembed.clock import Clock, SystemClock
@@ -31,7 +31,7 @@ class _Pacing(Protocol):
     """What a pacer tells of itself."""
 
     @property
-    def waited(self) -> float: ...
+    def waits(self) -> Mapping[str, float]: ...
     def figures(self) -> _Figures: ...
 
 
@@ -181,7 +181,7 @@ class Monitor:
     def _see_pace(self) -> None:
         """Note how well the limits were used so far."""
         if self.pacing is not None:
-            self.summary.waited = self.pacing.waited
+            self.summary.waited = sum(self.pacing.waits.values())
             self.summary.pace = self.pacing.figures().told()
 
     def _standing(self) -> Standing:

@@ -2,6 +2,7 @@
 
 from batchembed.pacing.figures import Figures, Use
 from batchembed.pacing.pacer import Pacer
+from batchembed.pacing.shared import Link, Shared
 from batchembed.pacing.state import Permit, Rates
 
-__all__ = ["Figures", "Pacer", "Permit", "Rates", "Use"]
+__all__ = ["Figures", "Link", "Pacer", "Permit", "Rates", "Shared", "Use"]

@@ -30,6 +30,7 @@ class Figures:
 
     `binds`: the limit that held requests back most. `seconds_to_90`: until 90 % of the limit that
     was used most was used for ten seconds; None: it never was. `waited`: why nothing could start.
+    `shared_by`: how many runs share the limits, by a limiter; the use told is that of this run.
     """
 
     attempts: int = 0
@@ -39,6 +40,7 @@ class Figures:
     binds: str = ""
     seconds_to_90: float | None = None
     waited: Mapping[str, float] = field(default_factory=dict)
+    shared_by: int = 1
 
     def told(self) -> dict[str, Any]:
         """Return plain JSON values, rounded."""
@@ -83,7 +85,9 @@ class Tally:
         if len(self.slices) < SLICES and now >= self.began + SLICE * (len(self.slices) + 1):
             self.slices.append((self.answered, self.tokens, self.texts))
 
-    def figures(self, rates: Rates, state: State, waits: Mapping[str, float]) -> Figures:
+    def figures(
+        self, rates: Rates, state: State, waits: Mapping[str, float], shared_by: int
+    ) -> Figures:
         """Return what the counts come to, under the limits that are known by now."""
         seconds = max(1e-9, self.last - self.began)
         done = (self.answered, self.tokens, self.texts)
@@ -102,6 +106,7 @@ class Tally:
             binds=binds,
             seconds_to_90=self._reached(_known(rates, state), limits, most),
             waited={why: round(spent, 3) for why, spent in sorted(waits.items())},
+            shared_by=shared_by,
         )
 
     def _reached(self, known: Known, limits: Mapping[str, Use], most: Use | None) -> float | None:

@@ -11,7 +11,9 @@ from batchembed.clock import Clock
 from batchembed.exchange import Outcome, Refused, Unavailable
 from batchembed.monitor import Standing
 from batchembed.monitor.telling import span
+from batchembed.pacing import shared
 from batchembed.pacing.figures import Figures, Tally
+from batchembed.pacing.shared import Link, Shared
 from batchembed.pacing.state import INF, Permit, Rates
 from batchembed.pacing.step import FIRST_WAIT, LONGEST_WAIT, admit, begin, bound_by, learn, ready
 
@@ -29,9 +31,18 @@ class Pacer:
         *,
         rng: random.Random,
         heard: Callable[[float], None] = lambda _: None,
+        link: Link | None = None,
     ) -> None:
-        """`heard` is told how many seconds each attempt took that had an outcome."""
+        """`heard` is told how many seconds each attempt took that had an outcome.
+
+        While the limiter at the end of `link` is there, starts are its to grant.
+        """
         self.rates = rates
+        self.shared: Shared | None = None
+        self._link = link
+        self._open = self._asking = 0
+        self._shared_by = 1
+        self._asked_since = 0.0
         self._heard = heard
         self.state = begin(rates, clock.monotonic())
         self.waits: dict[str, float] = {}
@@ -41,6 +52,7 @@ class Pacer:
         self._started = clock.monotonic()
         self._gate = asyncio.Lock()
         self._stopped = asyncio.Event()
+        self._turned = asyncio.Event()  # away from our own gate: the run stops, or a limiter came
         self._ended = asyncio.Event()
 
     async def permit(self, tokens: int, texts: int = 1) -> Permit | None:
@@ -48,30 +60,59 @@ class Pacer:
 
         Every permit must be given to `settle` when its attempt has ended, however it ended.
         """
+        permit, link = None, self._link
+        while permit is None and not self._stopped.is_set():
+            if link is not None and link.up:
+                permit = await self._asked(link, tokens, texts)
+            else:
+                permit = await self._own(tokens, texts)
+        if permit is not None:
+            self._started = self._started if self._open else permit.at
+            self._open += 1
+        return permit
+
+    async def _own(self, tokens: int, texts: int) -> Permit | None:
+        """Wait at our own gate; None: the run stops, or a limiter came."""
         async with self._gate:
             now = self._clock.monotonic()
-            while not self._stopped.is_set() and (when := ready(self.state, now)) > now:
+            while not self._turned.is_set() and (when := ready(self.state, now)) > now:
                 why = bound_by(self.state, now)
                 if when == INF:
                     self._ended.clear()
                     await self._ended.wait()
                 else:
-                    await self._pause(when - now)
+                    await _either(self._turned, when - now)
                 began, now = now, self._clock.monotonic()
-                self.waits[why] = self.waits.get(why, 0.0) + now - began
-            if self._stopped.is_set():
+                self._note(why, now - began)
+            if self._turned.is_set():
                 return None
-            if not self.state.open:
-                self._started = now
             self.state, permit = admit(self.state, tokens, texts, now)
             return permit
+
+    async def _asked(self, link: Link, tokens: int, texts: int) -> Permit | None:
+        """Wait for the limiter; None: it is gone, or the run stops."""
+        if not self._asking:
+            self._asked_since = self._clock.monotonic()
+        self._asking += 1
+        try:
+            granted = await link.permit(tokens, texts)
+        finally:
+            self._asking -= 1
+        if granted is None:
+            return None
+        permit, why = granted
+        self._note(why or "limiter", permit.at - self._asked_since)
+        self._asked_since = permit.at
+        return permit
 
     def settle(self, permit: Permit, outcome: Outcome | None) -> None:
         """Note how an attempt ended; None: it was lost."""
         if isinstance(outcome, Refused) and not outcome.sent:
             outcome = None  # that tells nothing of the server, least of all that it is up
         now, draw = self._clock.monotonic(), self._rng.random()
-        self.state = learn(self.state, self.rates, permit, outcome, now=now, draw=draw)
+        self._open -= 1
+        if self._link is None or not self._link.settle(permit, outcome):
+            self.state = learn(self.state, self.rates, permit, outcome, now=now, draw=draw)
         self._tally.note(permit, outcome, now)
         if outcome is not None:
             self._heard(now - permit.at)
@@ -82,17 +123,29 @@ class Pacer:
         if not tries or not isinstance(outcome, Unavailable) or outcome.wait is not None:
             return
         longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(tries - 1, 10))
-        await self._pause(longest * (0.5 + self._rng.random() / 2.0))
+        await _either(self._stopped, longest * (0.5 + self._rng.random() / 2.0))
 
     def stop(self) -> None:
         """Let nothing start any more; whoever waits gets None."""
         self._stopped.set()
+        self._turned.set()
         self._ended.set()
+        if self._link is not None:
+            self._link.stop()
 
-    @property
-    def waited(self) -> float:
-        """For how many seconds no request could start, in all."""
-        return sum(self.waits.values())
+    def hear(self, standing: Shared | None) -> None:
+        """Hear from the limiter how the limit stands: it grants the starts; None: it is gone."""
+        now = self._clock.monotonic()
+        if standing is not None:
+            self._shared_by = max(self._shared_by, standing.workers)
+            self.state = shared.follow(self.state, standing, now)
+            self._turned.set()
+            self._ended.set()
+        else:
+            self.state = shared.alone(self.rates, self.shared, self._open, now)
+            if not self._stopped.is_set():
+                self._turned.clear()
+        self.shared = standing
 
     def failing_for(self) -> float:
         """Return for how many seconds nothing but failures came back."""
@@ -107,8 +160,8 @@ class Pacer:
         """Return why nothing but a probe may start, and when the next one goes."""
         state, now = self.state, self._clock.monotonic()
         if self._stopped.is_set():
-            words = f"stopping, {_open(state.open)} may still be answered"
-            return Standing("stopping", words) if state.open else Standing()
+            words = f"stopping, {_open(self._open)} may still be answered"
+            return Standing("stopping", words) if self._open else Standing()
         if not state.shut:
             return self._late(now)
         kind = "circuit_open" if state.finder.troubled is None else "throttled"
@@ -119,10 +172,11 @@ class Pacer:
 
     def _late(self, now: float) -> Standing:
         """Return what makes a start or an answer late, where nothing failed."""
-        state, when = self.state, ready(self.state, now)
+        state = self.state
+        when = ready(state, now) if self.shared is None else INF  # the limiter's to know
         silent = now - max(self._tally.last, self._started)
-        if state.open and silent >= LONG:
-            words = f"{_open(state.open)} out, no answer for {span(silent)}"
+        if self._open and silent >= LONG:
+            words = f"{_open(self._open)} out, no answer for {span(silent)}"
             return Standing("answers", words)
         if when < INF and when - now >= LATE_START:
             what = bound_by(state, now)
@@ -139,12 +193,17 @@ class Pacer:
 
     def figures(self) -> Figures:
         """Return how well the limits were used so far."""
-        return self._tally.figures(self.rates, self.state, self.waits)
+        return self._tally.figures(self.rates, self.state, self.waits, self._shared_by)
 
-    async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopped.wait()
+    def _note(self, why: str, seconds: float) -> None:
+        self.waits[why] = self.waits.get(why, 0.0) + seconds
+
+
+async def _either(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, or until so many seconds are over."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _open(count: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from batchembed.pacing.width import Knee
@@ -32,11 +32,24 @@ class Rates:
     unpaced: int | None = None
     fixed: bool = False
 
+    def part(self, parts: int) -> Rates:
+        """Return the limits of one of so many that have equal parts of those a minute."""
+        stated = (self.requests_per_minute, self.tokens_per_minute, self.texts_per_minute)
+        requests, tokens, texts = (limit and limit / parts for limit in stated)
+        return replace(
+            self,
+            requests_per_minute=requests,
+            tokens_per_minute=tokens,
+            texts_per_minute=texts,
+            parts=parts,
+        )
+
 
 class Permit(NamedTuple):
     """The right to one attempt. A probe is the one request that tries whether a hold may end.
 
-    `tokens` is the request's own estimate; `cost` is what the budget was charged for it.
+    `tokens` is the request's own estimate; `cost` is what the budget was charged for it. `lease`
+    is its number where a limiter granted it, and 0 where the run did.
     """
 
     tokens: float
@@ -44,6 +57,7 @@ class Permit(NamedTuple):
     at: float
     probe: bool = False
     texts: int = 1
+    lease: int = 0
 
 
 class Finder(NamedTuple):

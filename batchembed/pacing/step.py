@@ -41,18 +41,22 @@ SETTLED = 30
 
 def begin(rates: Rates, now: float) -> State:
     """Return what is known before the first request."""
-    told = (rates.requests_per_minute, rates.tokens_per_minute, rates.texts_per_minute)
-    request_rate, token_rate, text_rate = (AIM * t / 60.0 if t else INF for t in told)
-    return State(
+    state = State(
         request_due=now,
         token_due=now,
         text_due=now,
-        request_rate=request_rate,
-        token_rate=token_rate,
-        text_rate=text_rate,
         most_open=1.0 if rates.find else rates.concurrency or INF,
         finder=finding.begin(now),
     )
+    return restate(state, rates)
+
+
+def restate(state: State, rates: Rates) -> State:
+    """Return the state under other limits of the job; what the server told still tightens them."""
+    stated = (rates.requests_per_minute, rates.tokens_per_minute, rates.texts_per_minute)
+    each = zip(stated, state.told, strict=True)
+    requests, tokens, texts = (AIM * min(own or INF, told) / 60.0 for own, told in each)
+    return state._replace(request_rate=requests, token_rate=tokens, text_rate=texts)
 
 
 def ready(state: State, now: float) -> float:
@@ -229,16 +233,10 @@ def hear(state: State, rates: Rates, told: Told, now: float) -> State:
     requests = (told.requests_per_minute or INF) / rates.parts
     tokens = (told.tokens_per_minute or INF) / rates.parts
     if (requests, tokens) != state.told[:2]:
-        rate = AIM * min(rates.requests_per_minute or INF, requests) / 60.0
-        found = state.found
-        if INF > rate > state.request_rate and found < INF:
-            found *= rate / state.request_rate  # the server raised its limit: so at once
-        state = state._replace(
-            told=(requests, tokens, INF),
-            request_rate=rate,
-            token_rate=AIM * min(rates.tokens_per_minute or INF, tokens) / 60.0,
-            found=found,
-        )
+        before = state.request_rate
+        state = restate(state._replace(told=(requests, tokens, INF)), rates)
+        if INF > state.request_rate > before and state.found < INF:  # so at once
+            state = state._replace(found=state.found * state.request_rate / before)
     if told.requests_left is not None and told.requests_left - state.open < 1.0 and requests < INF:
         wait = _refill(requests, told.requests_left, told.requests_reset, 1.0)
         state = state._replace(request_due=max(state.request_due, now + wait))

@@ -10,7 +10,14 @@ from batchembed.words.looking import (
     verify_words,
 )
 from batchembed.words.plain import json_words, mistake, shown
-from batchembed.words.running import begun_words, plan_words, run_words, shard_words, status_words
+from batchembed.words.running import (
+    begun_words,
+    limiter_words,
+    plan_words,
+    run_words,
+    shard_words,
+    status_words,
+)
 
 __all__ = [
     "begun_words",
@@ -18,6 +25,7 @@ __all__ = [
     "compared_words",
     "hit_words",
     "json_words",
+    "limiter_words",
     "mistake",
     "pair_words",
     "plan_words",

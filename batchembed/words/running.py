@@ -14,6 +14,7 @@ from batchembed.words.plain import counted, cut, money, row, size
 if TYPE_CHECKING:
     from batchembed.api import Glance
     from batchembed.job import FirstJob
+    from batchembed.limiter.messages import Seen
     from batchembed.monitor import Summary
     from batchembed.plan import Comparison, Plan
 
@@ -105,11 +106,26 @@ def pace_words(pace: dict[str, Any]) -> str:
     name = max(limits, key=lambda name: limits[name]["used"])
     use = limits[name]
     words = f"{100 * use['used']:.1f} % of {use['limit']:,.0f} {name} ({use['told_by']})"
+    if (runs := pace.get("shared_by", 1)) > 1:
+        words += f", shared by {runs} runs"
     words += f", {100 * pace['throttled']:.2f} % 429s"
     waited = max(pace["waited"], key=lambda why: pace["waited"][why], default="")
     if waited and pace["waited"][waited] >= 1.0:
         words += f"; waited {span(pace['waited'][waited])} for {waited}"
     return words
+
+
+def limiter_words(seen: list[Seen], where: str) -> str:
+    """Return how the limits stand that runs share."""
+    if not seen:
+        return f"{where}: no run takes part"
+    lines = [where]
+    for one in seen:
+        told = one.standing
+        rate = "no limit known" if told.rate is None else f"{60 * told.rate:,.0f} requests a minute"
+        words = f"{counted(told.workers, 'run')}, {rate}, {one.started:,} started, {one.open} open"
+        lines.append(row(one.name[:8], f"{words}; {told.reason}" if told.shut else words))
+    return "\n".join(lines)
 
 
 def plan_words(plan: Plan) -> str:

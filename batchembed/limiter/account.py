@@ -1,0 +1,158 @@
+"""One limit and those who share it: whose request starts next, and when.
+
+Theory of operation. All runs of one account (one key, one model) ask here before each start. The
+answer comes when the pacer's step, the same that a run by itself uses, lets one more start; it is
+told every outcome, so a 429 that one run saw holds them all, and what is found is found once.
+
+Whose turn it is: *fair queuing*. Each run has a clock of its own, moved on by what its starts cost
+of the limit that is dearest to them; of those that wait, the one whose clock is behind is next. A
+run that wants little gets all it wants, and the others share what it leaves.
+
+What a run holds is a *lease*: starts and tokens that were granted and of which no outcome was told
+yet. It lasts as long as words come from the run. When its connection breaks, or nothing was heard
+for `LEASE` seconds, its attempts count as lost, and its share is the others'.
+
+A limiter that died knows nothing when it is back, and those who come back do not come at once. So
+it begins with the rate that they bring: as much as each had while it was alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from batchembed.exchange import Outcome
+from batchembed.limiter.messages import End, FromLimiter, Stands, Start, Want, outcome_of
+from batchembed.pacing import Permit, Rates, Shared, shared
+from batchembed.pacing.state import INF
+from batchembed.pacing.step import admit, begin, bound_by, learn, ready, restate
+
+LEASE = 10.0
+COMING_BACK = 15.0
+MOST_WAITING = 4096
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A run that takes part. `lease`: its open attempts by number; `clock`: see above."""
+
+    rates: Rates
+    tell: Callable[[FromLimiter], None]
+    heard_at: float
+    waiting: deque[tuple[Want, float]] = field(default_factory=deque)
+    lease: dict[int, Permit] = field(default_factory=dict)
+    clock: float = 0.0
+
+
+class Account:
+    """A limit that runs share. It does no input or output, and is told the time."""
+
+    def __init__(self, rng: random.Random, now: float) -> None:
+        self.workers: list[Worker] = []
+        self.rates = Rates()
+        self.state = begin(self.rates, now)
+        self.left_at = now
+        self.started = 0
+        self._began, self._brought = now, 0.0
+        self._rng = rng
+        self._clock = 0.0
+        self._why = ""
+        self._shut = False
+
+    def join(self, worker: Worker, now: float, brought: float | None = None) -> None:
+        """Let a run take part, which brings a rate if it was here before.
+
+        The lowest limits that anyone stated hold for all.
+        """
+        self.workers.append(worker)
+        self._restate()
+        if brought is not None and now - self._began < COMING_BACK:
+            self._brought = min(self._brought + brought, self.state.request_rate)
+            self.state = shared.going_on(self.state, self._brought, now)
+        worker.tell(Stands(self.standing(now)))
+
+    def leave(self, worker: Worker, now: float) -> None:
+        """Take back what a run holds, and forget what it waits for."""
+        self.workers.remove(worker)
+        worker.waiting.clear()
+        while worker.lease:
+            _, permit = worker.lease.popitem()
+            self._learn(permit, None, now)
+        self.left_at = now
+        if self.workers:
+            self._restate()
+
+    def want(self, worker: Worker, want: Want, now: float) -> bool:
+        """Note that a run wants a start; False: it asks for more than anyone should."""
+        worker.waiting.append((want, now))
+        return len(worker.waiting) <= MOST_WAITING
+
+    def end(self, worker: Worker, end: End, now: float) -> None:
+        """Learn from how an attempt ended; or forget a start that is not wanted any more."""
+        permit = worker.lease.pop(end.number, None)
+        if permit is not None:
+            self._learn(permit, outcome_of(end), now)
+        elif end.kind == "lost":
+            worker.waiting = deque(one for one in worker.waiting if one[0].number != end.number)
+
+    def turn(self, now: float) -> float:
+        """Grant what may start; return when to look again. Infinity: when something happened."""
+        when = INF
+        while waiting := [worker for worker in self.workers if worker.waiting]:
+            when = ready(self.state, now)
+            if when > now:
+                self._why = bound_by(self.state, now)
+                break
+            self._grant(min(waiting, key=lambda worker: max(worker.clock, self._clock)), now)
+        else:
+            when = INF
+        if self.state.shut != self._shut:
+            self._shut = self.state.shut
+            self.tell_all(now)
+        return when
+
+    def tell_all(self, now: float) -> None:
+        """Tell everyone how the limit stands."""
+        told = Stands(self.standing(now))
+        for worker in self.workers:
+            worker.tell(told)
+
+    def expired(self, now: float) -> list[Worker]:
+        """Return those of whom nothing was heard for too long."""
+        return [worker for worker in self.workers if now - worker.heard_at > LEASE]
+
+    def standing(self, now: float) -> Shared:
+        """Return how the limit stands."""
+        return shared.stand(self.state, len(self.workers), now)
+
+    def _grant(self, worker: Worker, now: float) -> None:
+        want, since = worker.waiting.popleft()
+        self.state, permit = admit(self.state, want.tokens, want.texts, now)
+        self._clock = max(worker.clock, self._clock)
+        worker.clock = self._clock + self._share(permit)
+        worker.lease[want.number] = permit
+        self.started += 1
+        why = self._why if since < now else ""
+        worker.tell(Start(want.number, permit.cost, permit.probe, why))
+
+    def _share(self, permit: Permit) -> float:
+        """Return what a start costs of the limit that is dearest to it, in seconds."""
+        state = self.state
+        rate = min(state.request_rate, state.found)
+        costs = (1.0 / rate, permit.cost / state.token_rate, permit.texts / state.text_rate)
+        return max(costs) or 1.0
+
+    def _learn(self, permit: Permit, outcome: Outcome | None, now: float) -> None:
+        draw = self._rng.random()
+        self.state = learn(self.state, self.rates, permit, outcome, now=now, draw=draw)
+
+    def _restate(self) -> None:
+        stated = [worker.rates for worker in self.workers]
+        self.rates = Rates(
+            min(filter(None, (r.requests_per_minute for r in stated)), default=None),
+            min(filter(None, (r.tokens_per_minute for r in stated)), default=None),
+            min(filter(None, (r.texts_per_minute for r in stated)), default=None),
+        )
+        self.state = restate(self.state, self.rates)

@@ -1,0 +1,216 @@
+"""What runs and a limiter say to each other: one JSON object a line, bounded and checked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
+
+import numpy as np
+import orjson
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from batchembed.exchange import Outcome, Response, Throttled, Told, Unavailable
+from batchembed.pacing import Shared
+
+VERSION = 1
+MOST_BYTES = 4096
+MOST = 1e15
+_REASON = 200
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_NO_VECTORS = np.zeros((0, 1), np.float32)
+
+Number: TypeAlias = Annotated[int, Field(ge=1, le=2**53)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
+Amount: TypeAlias = Annotated[float, Field(ge=0, le=MOST)]
+Rate: TypeAlias = Annotated[float, Field(gt=0, le=1e12)]
+Words: TypeAlias = Annotated[str, Field(max_length=_REASON)]
+Six: TypeAlias = Annotated[tuple[Amount | None, ...], Field(min_length=6, max_length=6)]
+Name: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A run takes part: in the limit of this `name`, with these limits a minute stated.
+
+    `rate`: the requests a second that it had while it was alone, if it comes back.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    name: Name
+    requests: Rate | None
+    tokens: Rate | None
+    texts: Rate | None
+    rate: Rate | None = None
+    version: int = VERSION
+    say: Literal["hello"] = "hello"
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A run asks for a start, of so many estimated tokens and texts."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    number: Number
+    tokens: Amount
+    texts: Count
+    say: Literal["want"] = "want"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an attempt ended, or that its start is not wanted any more (`lost`)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    number: Number
+    kind: Literal["answered", "throttled", "unavailable", "lost"]
+    tokens: Count | None = None
+    wait: Amount | None = None
+    reason: Words = ""
+    told: Six | None = None
+    say: Literal["end"] = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Nothing, but that the run goes on: what it holds does not expire."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    say: Literal["here"] = "here"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Someone asks how all limits stand, and takes no part."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    say: Literal["look"] = "look"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The limiter grants the start that was asked for; `cost`: the tokens it was charged."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    number: Number
+    cost: Amount
+    probe: bool = False
+    why: Words = ""
+    say: Literal["start"] = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """The limiter tells how the limit stands."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    standing: Shared
+    say: Literal["stands"] = "stands"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How one limit stands, for those who look: also how many starts it granted and has open."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    name: Name
+    standing: Shared
+    started: Count
+    open: Count
+    say: Literal["seen"] = "seen"
+
+
+@dataclass(frozen=True, slots=True)
+class No:
+    """The limiter will not have this run, and says why."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    reason: Words
+    say: Literal["no"] = "no"
+
+
+FromRun: TypeAlias = Hello | Want | End | Here | Look
+FromLimiter: TypeAlias = Start | Stands | Seen | No
+Message = TypeVar("Message")
+_FROM_RUN: TypeAdapter[FromRun] = TypeAdapter(Annotated[FromRun, Field(discriminator="say")])
+_FROM_LIMITER: TypeAdapter[FromLimiter] = TypeAdapter(
+    Annotated[FromLimiter, Field(discriminator="say")]
+)
+
+
+class MessageError(ValueError):
+    """What came is no message."""
+
+
+def line(message: FromRun | FromLimiter) -> bytes:
+    """Return a message as it is sent."""
+    return orjson.dumps(message) + b"\n"
+
+
+def from_run(told: bytes) -> FromRun:
+    """Return what a run said. Raises MessageError."""
+    return _read(_FROM_RUN, told)
+
+
+def from_limiter(told: bytes) -> FromLimiter:
+    """Return what a limiter said. Raises MessageError."""
+    return _read(_FROM_LIMITER, told)
+
+
+def end_of(number: int, outcome: Outcome | None) -> End:
+    """Return what a limiter is told of an outcome: nothing of the texts or their vectors."""
+    if outcome is None:
+        return End(number, "lost")
+    if isinstance(outcome, Throttled):
+        told, reason = _fields(outcome.told), outcome.reason[:_REASON]
+        return End(number, "throttled", None, _amount(outcome.wait), reason, told)
+    if isinstance(outcome, Unavailable):
+        reason = outcome.reason[:_REASON]
+        return End(number, "unavailable", None, _amount(outcome.wait), reason)
+    if isinstance(outcome, Response):
+        return End(number, "answered", outcome.tokens, told=_fields(outcome.told))
+    return End(number, "answered")
+
+
+def outcome_of(end: End) -> Outcome | None:
+    """Return the outcome, as far as it concerns the pace."""
+    told = None if end.told is None else Told(*end.told)
+    if end.kind == "answered":
+        return Response(_NO_VECTORS, end.tokens, told=told)
+    if end.kind == "throttled":
+        return Throttled(end.reason, end.wait, told)
+    return None if end.kind == "lost" else Unavailable(end.reason, end.wait)
+
+
+def _fields(told: Told | None) -> tuple[float | None, ...] | None:
+    if told is None:
+        return None
+    return (
+        _amount(told.requests_per_minute),
+        _amount(told.tokens_per_minute),
+        _amount(told.requests_left),
+        _amount(told.tokens_left),
+        _amount(told.requests_reset),
+        _amount(told.tokens_reset),
+    )
+
+
+def _amount(value: float | None) -> float | None:
+    """Return a number as a message may hold it: servers say anything."""
+    return None if value is None or math.isnan(value) else min(max(0.0, value), MOST)
+
+
+def _read(adapter: TypeAdapter[Message], told: bytes) -> Message:
+    try:
+        return adapter.validate_json(told)
+    except ValidationError as error:
+        raise MessageError(str(error)) from None

@@ -1,0 +1,89 @@
+"""A run takes part in a limit that it shares with others."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from batchembed.clock import Clock
+from batchembed.errors import UsageError
+from batchembed.limiter import daemon, messages
+from batchembed.limiter.link import PATIENCE, Link, Reader, Writer
+from batchembed.limiter.messages import Hello, Look, Seen
+from batchembed.limiter.places import Place, connect
+from batchembed.pacing import Pacer, Rates
+
+PATIENCE_WITH_A_START = 10.0
+A_LOOK = 0.1
+
+
+def link_to(
+    place: Place,
+    name: str,
+    rates: Rates,
+    *,
+    clock: Clock,
+    rng: random.Random,
+    say: Callable[[str], None],
+) -> Link:
+    """Return the way of a run with these limits to the limiter at a place, not open yet."""
+
+    async def reach() -> tuple[Reader, Writer]:
+        try:
+            return await connect(place)
+        except OSError:
+            if not place.starts:
+                raise
+        daemon.start(place)
+        for _ in range(round(PATIENCE_WITH_A_START / A_LOOK) - 1):
+            await asyncio.sleep(A_LOOK)
+            try:
+                return await connect(place)
+            except OSError:
+                continue
+        return await connect(place)
+
+    hello = Hello(name, rates.requests_per_minute, rates.tokens_per_minute, rates.texts_per_minute)
+    patience = PATIENCE_WITH_A_START if place.starts else PATIENCE
+    return Link(reach, hello, clock=clock, rng=rng, say=say, where=str(place), patience=patience)
+
+
+def look(place: Place) -> list[Seen]:
+    """Return how the limits stand that runs share at a place. Raises UsageError: no limiter."""
+    return asyncio.run(_look(place))
+
+
+async def _look(place: Place) -> list[Seen]:
+    seen = []
+    try:
+        async with asyncio.timeout(PATIENCE):
+            reader, writer = await connect(place)
+            writer.write(messages.line(Look()))
+            while told := await reader.readline():
+                if isinstance(message := messages.from_limiter(told), Seen):
+                    seen.append(message)
+            writer.close()
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageError(
+            f"no limiter answers at `{place}`", hint="`batchembed limiter` starts one"
+        ) from error
+    return seen
+
+
+@asynccontextmanager
+async def taking_part(link: Link | None, pacer: Pacer) -> AsyncIterator[None]:
+    """Keep the way open as long as the block lasts; begin when the limiter has answered, or not."""
+    if link is None:
+        yield
+        return
+    link.hear = pacer.hear
+    link.rate = lambda: min(pacer.state.request_rate, pacer.state.found)
+    keeping = asyncio.create_task(link.keep())
+    try:
+        await link.joined()
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)

@@ -1,0 +1,109 @@
+"""A pace that several runs share: what a limiter tells of it, and how a run goes on without one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from batchembed.exchange import Outcome
+from batchembed.pacing import finding
+from batchembed.pacing.state import FIRST_GAP, INF, Permit, Rates, State
+from batchembed.pacing.step import begin
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """How a shared limit stands. `workers` share it; rates are a second, of all of them together.
+
+    None: no such rate, or not now. `held`: nothing starts for so many seconds; `failing`: since
+    so many seconds nothing but failures came back. `told` is a minute, as in `State`.
+    """
+
+    workers: int
+    found: float | None = None
+    told: tuple[float | None, float | None, float | None] = (None, None, None)
+    rate: float | None = None
+    held: float = 0.0
+    failing: float | None = None
+    shut: bool = False
+    probing: bool = False
+    troubled: bool = False
+    reason: str = ""
+
+
+class Link(Protocol):
+    """A way to a limiter. What it returns when it is not `up` says so: the run goes on alone."""
+
+    @property
+    def up(self) -> bool:
+        """Whether the limiter is there."""
+
+    async def permit(self, tokens: float, texts: int) -> tuple[Permit, str] | None:
+        """Wait for a start; None: the limiter is gone. And what the start had to wait for."""
+
+    def settle(self, permit: Permit, outcome: Outcome | None) -> bool:
+        """Tell how an attempt ended; False: there is no limiter that could be told."""
+
+    def stop(self) -> None:
+        """Let whoever waits for a start have None."""
+
+
+def stand(state: State, workers: int, now: float) -> Shared:
+    """Return how a limit stands that so many workers share."""
+    rate = min(state.request_rate, state.found)
+    since = state.failing_since
+    return Shared(
+        workers=workers,
+        found=_told(state.found),
+        told=(_told(state.told[0]), _told(state.told[1]), _told(state.told[2])),
+        rate=_told(rate),
+        held=max(0.0, state.held_until - now),
+        failing=None if since is None else max(0.0, now - since),
+        shut=state.shut,
+        probing=state.probing,
+        troubled=state.finder.troubled is not None,
+        reason=state.reason,
+    )
+
+
+def follow(state: State, standing: Shared, now: float) -> State:
+    """Return a worker's own state as the limiter's stands: what people and patience look at."""
+    failing = standing.failing
+    return state._replace(
+        found=_rate(standing.found),
+        told=(_rate(standing.told[0]), _rate(standing.told[1]), _rate(standing.told[2])),
+        held_until=now + standing.held,
+        failing_since=None if failing is None else now - failing,
+        shut=standing.shut,
+        probing=standing.probing,
+        finder=state.finder._replace(troubled=now if standing.troubled else None),
+        reason=standing.reason,
+    )
+
+
+def alone(rates: Rates, standing: Shared | None, opened: int, now: float) -> State:
+    """Return the state of a worker whose limiter is gone, with so many of its requests open.
+
+    It begins with its share of the rate that was held, and looks for more as for any limit.
+    """
+    state = begin(rates, now)._replace(open=opened)
+    if standing is None or standing.rate is None:
+        return state
+    return going_on(state, standing.rate / max(1, standing.workers), now)
+
+
+def going_on(state: State, rate: float, now: float) -> State:
+    """Return a state that goes on with a rate a second, and looks for more."""
+    finder = finding.begin(now)._replace(
+        proven=rate, climb_at=now + FIRST_GAP, raised_at=now, look_at=now
+    )
+    return state._replace(found=rate, finder=finder)
+
+
+def _told(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _rate(value: float | None) -> float:
+    return INF if value is None else value

@@ -174,22 +174,16 @@ def _pace(part: Store) -> dict[str, Any]:
 def together(paces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return how well the shards of a run used their limits together; {} when none sent anything.
 
-    Each had a share of a limit, so the limits add up. `waited` are seconds of all of them.
+    `waited` are seconds of all of them.
     """
     paces = [pace for pace in paces if pace.get("attempts")]
     attempts = sum(pace["attempts"] for pace in paces)
     if not attempts:
         return {}
-    limits: dict[str, dict[str, Any]] = {}
     waited: Counter[str] = Counter()
     for pace in paces:
         waited.update(pace["waited"])
-        for name, use in pace["limits"].items():
-            sums = limits.setdefault(name, {"limit": 0.0, "told_by": use["told_by"], "used": 0.0})
-            sums["limit"] += use["limit"]
-            sums["used"] += use["limit"] * use["used"]
-    for sums in limits.values():
-        sums["used"] = round(sums["used"] / sums["limit"], 4)
+    shared_by = max(pace.get("shared_by", 0) for pace in paces)
     reached = [pace["seconds_to_90"] for pace in paces]
     return {
         "attempts": attempts,
@@ -197,8 +191,36 @@ def together(paces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             name: round(sum(pace[name] * pace["attempts"] for pace in paces) / attempts, 6)
             for name in ("throttled", "failed")
         },
-        "limits": limits,
+        "limits": _shared_out(paces, attempts) if shared_by else _added(paces),
         "binds": max(waited, key=lambda why: waited[why], default=""),
         "seconds_to_90": None if None in reached else max(reached),
         "waited": {why: round(spent, 3) for why, spent in sorted(waited.items())},
+        "shared_by": shared_by,
     }
+
+
+def _added(paces: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return limits of which each shard had a part of its own: they add up."""
+    limits: dict[str, dict[str, Any]] = {}
+    for pace in paces:
+        for name, use in pace["limits"].items():
+            sums = limits.setdefault(name, {"limit": 0.0, "told_by": use["told_by"], "used": 0.0})
+            sums["limit"] += use["limit"]
+            sums["used"] += use["limit"] * use["used"]
+    for sums in limits.values():
+        sums["used"] = round(sums["used"] / sums["limit"], 4)
+    return limits
+
+
+def _shared_out(paces: Sequence[Mapping[str, Any]], attempts: int) -> dict[str, dict[str, Any]]:
+    """Return limits that a limiter shared out: of each shard's part, what all used of the whole."""
+    limits: dict[str, dict[str, Any]] = {}
+    for pace in paces:
+        for name, use in pace["limits"].items():
+            whole = limits.setdefault(name, use | {"used": 0.0})
+            whole["limit"] = max(whole["limit"], use["limit"])
+            used = use["used"] * max(1, pace.get("shared_by", 0))
+            whole["used"] += used * pace["attempts"] / attempts
+    for whole in limits.values():
+        whole["used"] = round(whole["used"], 4)
+    return limits

@@ -1,14 +1,17 @@
 """What many suites share: commands that start quickly."""
 
+import os
+
 import pytest
 from fakes import running
-from fakes.commands import forking
+from fakes.commands import ALONE, forking
 from fakes.places import Place
 from hypothesis import settings
 
 # How long an example takes says how busy the machine is, and nothing of what is tested.
 settings.register_profile("batchembed", deadline=None)
 settings.load_profile("batchembed")
+os.environ |= ALONE
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchembed.exchange import Refused, Response, Throttled, Told, Unavailable
-from batchembed.limiter import Limiter, Link, messages, name_of
+from batchembed.limiter import Limiter, Link, messages
 from batchembed.limiter.account import LEASE, MOST_WAITING, Account, Worker
 from batchembed.limiter.messages import (
     MOST_BYTES,
@@ -228,12 +228,13 @@ def test_any_outcome_can_be_told(number, outcome):
     assert told.count(b"\n") == 1
     end = from_run(told)
     assert end == end_of(number, outcome)
+    assert ":" not in end.reason
     found = outcome_of(end)
     kind = Response if isinstance(outcome, Refused) else type(outcome)
     assert isinstance(found, kind)
 
 
-@given(st.builds(Shared, st.integers(0, 1000), maybe, st.tuples(*[maybe] * 3), reason=words))
+@given(st.builds(Shared, st.integers(0, 1000), maybe, *[st.tuples(*[maybe] * 3)] * 2, reason=words))
 def test_any_standing_can_be_told(standing):
     """Within the bound too."""
     told = line(Stands(standing))
@@ -293,21 +294,6 @@ def test_what_is_no_message_is_refused(told):
         from_run(told)
 
 
-def test_a_name_tells_nothing_of_the_key_and_parts_what_has_limits_of_its_own():
-    """The same for the same key, server and model; 32 hexadecimal digits."""
-    key = "sk-secret-1234"
-    name = name_of(key, "openai", None, "small")
-    assert name == name_of(key, "openai", None, "small")
-    others = {
-        name_of("sk-secret-1235", "openai", None, "small"),
-        name_of(key, "openai", "https://other.example", "small"),
-        name_of(key, "openai", None, "large"),
-        name_of(None, "openai", None, "small"),
-    }
-    assert len({name, *others}) == 5
-    assert from_run(line(Hello(name, None, None, None))).name == name
-
-
 # -- the loop that serves --------------------------------------------------------------------------
 
 
@@ -338,7 +324,7 @@ HELLO = line(hello(Rates(600)))
 def test_a_run_is_greeted_with_how_the_limit_stands():
     """And has its start."""
     answers, workers = conversation(HELLO, line(Want(1, 5, 1)))
-    assert answers == [Stands(Shared(1, rate=AIM * 10)), Start(1, 5)]
+    assert answers == [Stands(Shared(1, stated=(600, None, None), rate=AIM * 10)), Start(1, 5)]
     assert workers == 1
 
 
@@ -348,7 +334,11 @@ def test_a_run_is_greeted_with_how_the_limit_stands():
         ([line(Want(1, 1, 1))], "says hello first"),
         ([b"GET / HTTP/1.1\n"], "JSON"),
         ([b"x" * (MOST_BYTES * 2) + b"\n"], "limit"),
-        ([line(Hello(NAME, None, None, None, version=2))], "install the same"),
+        (
+            [line(Hello(NAME, None, None, None, version=2))],
+            "version 1, and you 2: install the same",
+        ),
+        ([b'{"say":"greet","version":2,"who":"new"}\n'], "version 1, and you 2: install the same"),
         ([HELLO, b"nonsense\n"], "JSON"),
         ([HELLO, b"x" * (MOST_BYTES * 2) + b"\n"], "limit"),
         ([HELLO, *(line(Want(n, 1, 1)) for n in range(1, MOST_WAITING + 3))], "too many starts"),

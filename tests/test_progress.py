@@ -222,7 +222,7 @@ def test_the_limit_that_binds_is_told():
         "tokens_per_minute": {"limit": 10_000.0, "told_by": "server", "used": 0.1},
     }
     figures = SimpleNamespace(told=lambda: {"limits": uses})
-    monitor.pacing = SimpleNamespace(waited=0.0, figures=lambda: figures)
+    monitor.pacing = SimpleNamespace(waits={}, figures=lambda: figures)
     monitor.phase("embedding", 1000, "texts")
     for _ in range(20):
         clock.seconds += 1
@@ -238,7 +238,7 @@ def test_the_first_seconds_say_nothing_of_a_limit_of_a_minute():
     monitor = Monitor("quiet", clock=clock)
     uses = {"limits": {"requests_per_minute": {"limit": 600.0, "told_by": "job", "used": 0.1}}}
     figures = SimpleNamespace(told=lambda: uses)
-    monitor.pacing = SimpleNamespace(waited=0.0, figures=lambda: figures)
+    monitor.pacing = SimpleNamespace(waits={}, figures=lambda: figures)
     monitor.phase("embedding", 1000, "texts")
     clock.seconds += 0.1
     monitor.answered(3, 3)

@@ -558,6 +558,22 @@ def test_how_well_limits_were_used_is_added_up():
     assert told["waited"] == {"requests_per_minute": 5.0, "throttled": 9.0}
     assert told.keys() == Figures().told().keys()
     assert together([pace, pace | {"seconds_to_90": None}])["seconds_to_90"] is None
+
+
+def test_how_well_a_limit_was_used_that_a_limiter_shared_out():
+    """One had it alone at first, two more shared it: it is one limit, and not the sum of three."""
+    use = lambda used: {"requests_per_minute": {"limit": 600.0, "told_by": "job", "used": used}}
+    pace = {"throttled": 0.0, "failed": 0.0, "seconds_to_90": None, "waited": {}}
+    alone = pace | {"attempts": 100, "limits": use(0.9), "shared_by": 1}
+    half = pace | {"attempts": 50, "limits": use(0.48), "shared_by": 2}
+    told = together([alone, half, half])
+    assert told["shared_by"] == 2
+    assert told["limits"] == use(pytest.approx((0.9 + 0.96) / 2))
+    fell_back = pace | {"attempts": 100, "limits": {}, "shared_by": 0}
+    fell_back["limits"] = {
+        "requests_per_minute": use(0.98)["requests_per_minute"] | {"limit": 200.0}
+    }
+    assert together([alone, fell_back])["limits"] == use(pytest.approx(0.94))
     assert together([{}, {}]) == {}
 
 

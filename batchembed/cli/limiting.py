@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchembed.cli.frame import answer, as_json, leaves, say
+from batchembed.cli.frame import answer, as_json, leaves
 from batchembed.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,18 +28,21 @@ def limiter(
 ) -> None:
     """Let the runs on one key share its limits: say whose request starts next, and when.
 
-    Without ADDRESS it listens at a socket that only you can reach, where runs of this machine find
-    it. Runs elsewhere name it in `limits.share`, or in the variable BATCHEMBED_LIMITER.
+    Without ADDRESS it listens at a socket that only you can reach, where your runs on this machine
+    find it. Others name it in `limits.share`, or in the variable BATCHEMBED_LIMITER. Ctrl-C or
+    SIGTERM ends it, with exit code 0; runs then pace themselves.
 
     \b
     Example: batchembed limiter --listen tcp://127.0.0.1:7788
     """
     from batchembed.clock import SystemClock
-    from batchembed.limiter import look, serve
+    from batchembed.limiter import look, of_job, serve
     from batchembed.words import limiter_words
 
     place = _place(listen, allow_network=allow_network or status)
     if status:
+        named = of_job("start", os.environ) if listen is None else None
+        place = named or place
         seen = look(place)
         answer([asdict(one) for one in seen], limiter_words(seen, str(place)), as_json=as_json)
         return
@@ -47,7 +50,6 @@ def limiter(
     def ready(there: object) -> None:
         answer({"address": str(there)}, str(there), as_json=as_json)
         sys.stdout.flush()
-        say("listening; Ctrl-C or SIGTERM ends it, and runs then pace themselves")
 
     serve(place, SystemClock(), idle=_seconds(idle), ready=ready)
 
@@ -57,7 +59,7 @@ def _place(listen: str | None, *, allow_network: bool) -> Place:
     from batchembed.limiter import parse, usual
 
     if listen is None:
-        return usual(os.environ)
+        return usual()
     try:
         place = parse(listen)
     except ValueError as error:

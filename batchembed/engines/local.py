@@ -173,7 +173,9 @@ def _pacer(job: Job, bounds: Limits, plant: Plant) -> tuple[Pacer, limiter.Link 
     )
     rng, spec, link = random.Random(), plant.spec, None  # noqa: S311 - jitter, no secret
     if plant.limiter is not None and not bounds.unlimited:
-        name = limiter.name_of(plant.key, spec.provider, spec.base_url, spec.name)
+        command = job.access.key_command  # the key that it gives may be another each time
+        who = "\0".join(command) if command else plant.key
+        name = limiter.name_of(who, spec.provider, spec.base_url, spec.name)
         link = limiter.link_to(
             plant.limiter, name, whole, clock=plant.clock, rng=rng, say=plant.monitor.say
         )

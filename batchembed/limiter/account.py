@@ -71,7 +71,7 @@ class Account:
         if brought is not None and now - self._began < COMING_BACK:
             self._brought = min(self._brought + brought, self.state.request_rate)
             self.state = shared.going_on(self.state, self._brought, now)
-        worker.tell(Stands(self.standing(now)))
+        self.tell_all(now)
 
     def leave(self, worker: Worker, now: float) -> None:
         """Take back what a run holds, and forget what it waits for."""
@@ -83,6 +83,7 @@ class Account:
         self.left_at = now
         if self.workers:
             self._restate()
+            self.tell_all(now)
 
     def want(self, worker: Worker, want: Want, now: float) -> bool:
         """Note that a run wants a start; False: it asks for more than anyone should."""
@@ -125,7 +126,7 @@ class Account:
 
     def standing(self, now: float) -> Shared:
         """Return how the limit stands."""
-        return shared.stand(self.state, len(self.workers), now)
+        return shared.stand(self.state, self.rates, len(self.workers), now)
 
     def _grant(self, worker: Worker, now: float) -> None:
         want, since = worker.waiting.popleft()

@@ -8,20 +8,24 @@ import fcntl
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from batchembed.clock import Clock
-from batchembed.errors import InterruptedRunError, RunHeldError, UsageError
-from batchembed.limiter.link import BEAT
+from batchembed.errors import RunHeldError, UsageError
 from batchembed.limiter.messages import MOST_BYTES
-from batchembed.limiter.places import Limited, Place, private_folder
+from batchembed.limiter.places import ELSEWHERE, Limited, Place, private_folder, reason
 from batchembed.limiter.serving import Limiter
 
 IDLE_WHEN_STARTED = "5m"
-KEPT = {"PATH", "HOME", "LANG", "PYTHONPATH", "VIRTUAL_ENV", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME"}
+KEPT = {
+    *("PATH", "HOME", "LANG", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
+    *("DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH"),
+}
 _STARTED: list[subprocess.Popen[bytes]] = []
 
 
@@ -31,7 +35,7 @@ def serve(
     """Serve at a place until SIGTERM or Ctrl-C, or until nobody took part for `idle` seconds.
 
     `ready` is told where, once it listens. Raises RunHeldError where another limiter listens,
-    UsageError where nobody can, InterruptedRunError after a signal.
+    UsageError where nobody can.
     """
     asyncio.run(_serve(place, clock, idle, ready))
 
@@ -40,60 +44,63 @@ async def _serve(
     place: Place, clock: Clock, idle: float | None, ready: Callable[[Place], None]
 ) -> None:
     limiter = Limiter(clock, rng=random.Random())  # noqa: S311 - jitter, no secret
-    stopped: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+    stopped = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signum, _stop, stopped, signum)
-    async with _listening(place, limiter) as there:
-        ready(there)
-        beating: asyncio.Future[int | None] = asyncio.create_task(limiter.beat())
-        try:
-            while not stopped.done():
-                await asyncio.wait({stopped, beating}, timeout=BEAT)
-                if beating.done():
-                    beating.result()
-                quiet = 0.0 if limiter.workers else clock.monotonic() - limiter.idle_since
-                if idle is not None and quiet > idle:
-                    return
-        finally:
-            beating.cancel()
-    raise InterruptedRunError(stopped.result() or signal.SIGTERM)
-
-
-def _stop(stopped: asyncio.Future[int | None], signum: int) -> None:
-    if not stopped.done():
-        stopped.set_result(signum)
+        asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
+    stopping = asyncio.create_task(stopped.wait())
+    async with _listening(place, limiter):
+        ready(place)
+        beating = asyncio.create_task(limiter.beat())
+        ends: set[asyncio.Task[Any]] = {stopping, beating}
+        while not stopped.is_set():
+            left = None if idle is None else idle - limiter.idle_for()
+            if left is not None and left <= 0.0:
+                return
+            await asyncio.wait(ends, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if beating.done():
+                beating.result()  # it never ends but by a mistake of ours, which is raised here
 
 
 @contextlib.asynccontextmanager
-async def _listening(place: Place, limiter: Limiter) -> AsyncIterator[Place]:
-    """Listen at a place; give the place itself, with its port."""
+async def _listening(place: Place, limiter: Limiter) -> AsyncIterator[None]:
+    """Listen at a place. Who is connected at the end is let go when the loop ends."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await limiter.serve(reader, Limited(writer))
 
-    if place.path:
-        with _alone(Path(place.path)):
-            server = await asyncio.start_unix_server(serve, place.path, limit=MOST_BYTES)
-            async with server:
-                yield place
-        return
-    try:
-        server = await asyncio.start_server(serve, place.host, place.port, limit=MOST_BYTES)
-    except OSError as error:
-        raise UsageError(
-            f"cannot listen at `{place}`: {error.strerror}",
-            hint="does another limiter listen there?",
-        ) from error
-    async with server:
-        yield Place(host=place.host, port=server.sockets[0].getsockname()[1])
+    with _alone(Path(place.path)) if place.path else contextlib.nullcontext():
+        try:
+            if place.path:
+                server = await asyncio.start_unix_server(serve, place.path, limit=MOST_BYTES)
+            else:
+                server = await asyncio.start_server(serve, place.host, place.port, limit=MOST_BYTES)
+        except OSError as error:
+            raise UsageError(
+                f"cannot listen at `{place}`: {reason(error)}",
+                hint="does something else listen there?",
+            ) from error
+        try:
+            yield
+        finally:
+            server.close()
 
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Be the only limiter of a socket, and take the place of one that died."""
+    """Be the only limiter of a socket, and take the place of one that died; for its user alone."""
     private_folder(path.parent)
-    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(
+            path.with_name(f"{path.name}.lock"),
+            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
+            0o600,
+        )
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen at `unix:{path}`: {error.strerror}", hint=ELSEWHERE
+        ) from error
+    before = os.umask(0o177)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,14 +108,25 @@ def _alone(path: Path) -> Iterator[None]:
             raise RunHeldError(
                 f"another limiter listens at `unix:{path}`", hint="runs find that one"
             ) from None
-        path.unlink(missing_ok=True)
-        yield
-        path.unlink(missing_ok=True)
+        _remove_socket(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
     finally:
+        os.umask(before)
         os.close(lock)
 
 
-def start(place: Place) -> None:
+def _remove_socket(path: Path) -> None:
+    """Remove what a limiter left that died. Raises UsageError where something else is there."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise UsageError(f"cannot listen at `unix:{path}`: a file is there", hint=ELSEWHERE)
+        path.unlink()
+
+
+def start(place: Place) -> subprocess.Popen[bytes]:
     """Start a limiter in a process of its own, which ends by itself; there may be one already.
 
     It is given none of this process's environment that could hold a key.
@@ -121,6 +139,8 @@ def start(place: Place) -> None:
         stdout=nothing,
         stderr=nothing,
         start_new_session=True,
+        cwd=Path(__file__).parents[2],  # where Python finds this very package
         env={name: told for name, told in os.environ.items() if name in KEPT},
     )
     _STARTED.append(process)  # it goes on when this process ends
+    return process

@@ -7,7 +7,6 @@ import itertools
 import math
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol, TypeAlias
 
@@ -27,6 +26,7 @@ from batchembed.limiter.messages import (
     Start,
     Want,
 )
+from batchembed.limiter.places import reason
 from batchembed.pacing import Permit, Shared
 
 BEAT = LEASE / 3.0
@@ -113,16 +113,19 @@ class Link:
         return self.up
 
     def stop(self) -> None:
-        """Let whoever waits for a start have None."""
-        for future in self._waiting.values():
+        """Let whoever waits for a start have None; the limiter is told that it is not wanted."""
+        for number, future in self._waiting.items():
             if not future.done():
                 future.set_result(None)
+                self._send(End(number, "lost"))
 
     async def joined(self) -> bool:
         """Wait for the limiter's first word, not too long; return whether it came."""
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(self._patience):
                 await self._joined.wait()
+        except TimeoutError:
+            self._note_absence("does not answer")
         return self.up
 
     async def keep(self) -> None:
@@ -143,8 +146,11 @@ class Link:
         try:
             async with asyncio.timeout(LEASE):
                 reader, self._writer = await self._connect()
-        except (OSError, TimeoutError):
-            self._note_absence("cannot be reached")
+        except TimeoutError:
+            self._note_absence("does not answer")
+            return False
+        except OSError as error:
+            self._note_absence(f"cannot be reached ({reason(error)})")
             return False
         why, was_up = "is gone", False
         rate = self.rate()
@@ -155,7 +161,7 @@ class Link:
             while True:
                 async with asyncio.timeout(LEASE):
                     told = await reader.readline()
-                if not told:
+                if not told.endswith(b"\n"):  # it is gone, perhaps in the middle of a word
                     break
                 self._take(messages.from_limiter(told))
         except asyncio.CancelledError:  # the run has ended
@@ -163,7 +169,9 @@ class Link:
             raise
         except TimeoutError:
             why = "does not answer"
-        except (OSError, MessageError, ValueError):
+        except OSError:
+            pass
+        except (MessageError, ValueError):
             why = "says what this version does not understand"
         finally:
             beating.cancel()

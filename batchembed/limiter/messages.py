@@ -156,6 +156,16 @@ def line(message: FromRun | FromLimiter) -> bytes:
     return orjson.dumps(message) + b"\n"
 
 
+def other_version(told: bytes) -> int | None:
+    """Return the version in a first word of a run, where that is another than ours."""
+    try:
+        said = orjson.loads(told)
+    except orjson.JSONDecodeError:
+        return None
+    version = said.get("version") if isinstance(said, dict) else None
+    return version if isinstance(version, int) and version != VERSION else None
+
+
 def from_run(told: bytes) -> FromRun:
     """Return what a run said. Raises MessageError."""
     return _read(_FROM_RUN, told)
@@ -171,10 +181,10 @@ def end_of(number: int, outcome: Outcome | None) -> End:
     if outcome is None:
         return End(number, "lost")
     if isinstance(outcome, Throttled):
-        told, reason = _fields(outcome.told), outcome.reason[:_REASON]
+        reason, told = _status(outcome.reason), _fields(outcome.told)
         return End(number, "throttled", None, _amount(outcome.wait), reason, told)
     if isinstance(outcome, Unavailable):
-        reason = outcome.reason[:_REASON]
+        reason = _status(outcome.reason)
         return End(number, "unavailable", None, _amount(outcome.wait), reason)
     if isinstance(outcome, Response):
         return End(number, "answered", outcome.tokens, told=_fields(outcome.told))
@@ -189,6 +199,11 @@ def outcome_of(end: End) -> Outcome | None:
     if end.kind == "throttled":
         return Throttled(end.reason, end.wait, told)
     return None if end.kind == "lost" else Unavailable(end.reason, end.wait)
+
+
+def _status(reason: str) -> str:
+    """Return a reason without the server's own words: they are for whoever sent the request."""
+    return reason.partition(":")[0][:_REASON]
 
 
 def _fields(told: Told | None) -> tuple[float | None, ...] | None:

@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import ipaddress
 import os
+import socket
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,7 +19,9 @@ from batchembed.limiter.messages import MOST_BYTES
 VARIABLE = "BATCHEMBED_LIMITER"
 WAYS = ("auto", "start", "off")
 MOST_UNSENT = 1024 * 1024
-FORMS = "`unix:/path/of/a.sock` or `tcp://host:port`"
+LONGEST_PATH = 103  # bytes: what systems allow a socket's path, without the zero at its end
+A_MOMENT = 1.0
+ELSEWHERE = "name another folder, as in --listen unix:/path/of/a/folder/limiter.sock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,45 +66,70 @@ class Limited:
         self._writer.close()
 
 
-def usual(environ: Mapping[str, str]) -> Place:
-    """Return where the limiter of this user listens on this machine."""
-    folder = environ.get("XDG_RUNTIME_DIR") or environ.get("XDG_CACHE_HOME")
-    base = Path(folder) if folder else Path.home() / ".cache"
-    return Place(str(base / "batchembed" / "limiter.sock"))
+def usual() -> Place:
+    """Return where the limiter of this user listens on this machine.
+
+    Nothing of it comes from the environment: a run of cron finds that of a terminal.
+    """
+    return Place(f"/tmp/batchembed-{os.geteuid()}/limiter.sock")  # noqa: S108 - see private_folder
 
 
 def parse(told: str) -> Place:
-    """Return the place of an address; port 0 is any that is free. Raises ValueError."""
+    """Return the place of an address. Raises ValueError."""
     if told.startswith("unix:"):
         path = told.removeprefix("unix:").removeprefix("//")
-        if path.startswith("/") and "\0" not in path:
+        absolute = path.startswith("/") and not path.startswith("//")
+        if absolute and path.isprintable() and not path.endswith("/"):
+            if len(os.fsencode(path)) > LONGEST_PATH:
+                raise ValueError(f"must be a shorter path: a socket's has {LONGEST_PATH} bytes")
             return Place(path)
-    elif told.startswith("tcp:"):
+    elif told.startswith("tcp://"):
         parts = urlsplit(told)
+        try:
+            port = parts.port
+        except ValueError:
+            port = None
         rest = (parts.path.strip("/"), parts.query, parts.fragment, parts.username)
-        if parts.hostname and parts.port is not None and not any(rest):
-            return Place(host=parts.hostname, port=parts.port)
-    raise ValueError(f"must be {FORMS}")
+        if parts.hostname and not any(rest):
+            if port:
+                return Place(host=parts.hostname, port=port)
+            raise ValueError("must have a port from 1 to 65535: `tcp://host:port`")
+    raise ValueError("must be `unix:/path/of/a.sock` or `tcp://host:port`")
 
 
 def of_job(share: str, environ: Mapping[str, str]) -> Place | None:
     """Return the limiter that a job with this `limits.share` takes part in; None: in none.
 
-    Raises UsageError when the environment names no address.
+    What the environment names comes before "auto" and "start". Raises UsageError when that is
+    nothing.
     """
-    if share == "off":
+    named = environ.get(VARIABLE, "").strip() if share in ("auto", "start") else ""
+    told = share if named in ("", "auto") else named
+    if told == "off":
         return None
-    if share not in WAYS:
-        return parse(share)
-    if named := environ.get(VARIABLE, "").strip():
+    if told in WAYS:
+        place = usual()
+    else:
         try:
-            return parse(named)
+            place = parse(told)
         except ValueError as error:
             raise UsageError(f"`{VARIABLE}` is `{named}`: it {error}") from None
-    place = usual(environ)
-    if share == "start":
-        return Place(place.path, starts=True)
-    return place if os.path.exists(place.path) else None  # noqa: PTH110 - False, not an error
+    if "start" in (share, told):
+        return replace(place, starts=place.loopback)
+    return None if told == "auto" and not _listens(place.path) else place
+
+
+def _listens(path: str) -> bool:
+    """Return whether a limiter of this user listens at a path; what one left behind does not."""
+    try:
+        if os.lstat(path).st_uid != os.geteuid():
+            return False
+        with socket.socket(socket.AF_UNIX) as trying:
+            trying.settimeout(A_MOMENT)
+            trying.connect(path)
+    except OSError:
+        return False
+    return True
 
 
 def name_of(key: str | None, *what: str | None) -> str:
@@ -112,6 +140,12 @@ def name_of(key: str | None, *what: str | None) -> str:
     salt = "\0".join(part or "" for part in what).encode()
     told = hashlib.scrypt((key or "").encode(), salt=salt, n=2**14, r=8, p=1, dklen=16)
     return told.hex()
+
+
+def reason(error: OSError) -> str:
+    """Return why there is no way, in the system's words."""
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else error.strerror or str(error)
 
 
 async def connect(place: Place) -> tuple[asyncio.StreamReader, Limited]:
@@ -130,12 +164,11 @@ def private_folder(path: Path) -> None:
         found = path.lstat()
     except OSError as error:
         raise UsageError(
-            f"cannot make the folder `{path}`: {error.strerror}",
-            hint="name another address with --listen unix:/path/of/a.sock",
+            f"cannot make the folder `{path}`: {error.strerror}", hint=ELSEWHERE
         ) from error
     mine = found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode)
     if not mine or stat.S_IMODE(found.st_mode) & 0o077:
         raise UsageError(
-            f"others may enter `{path}`: anyone could take part, or take the limiter's place",
-            hint=f"`chmod 700 {path}`, or a folder of its own with --listen unix:/path/of/a.sock",
+            f"`{path}` is not yours alone: others could take part, or take the limiter's place",
+            hint=f"`chmod 700 {path}` if nothing else is in it, or {ELSEWHERE}",
         )

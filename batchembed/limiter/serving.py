@@ -34,7 +34,7 @@ class Limiter:
 
     def __init__(self, clock: Clock, *, rng: random.Random) -> None:
         self.accounts: dict[str, Account] = {}
-        self.idle_since = clock.monotonic()
+        self._left_at = clock.monotonic()
         self._clock, self._rng = clock, rng
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._outboxes: dict[Worker, _Outbox] = {}
@@ -44,17 +44,27 @@ class Limiter:
         """How many runs take part now."""
         return len(self._outboxes)
 
+    def idle_for(self) -> float:
+        """Return for how many seconds no run has taken part."""
+        return 0.0 if self.workers else self._clock.monotonic() - self._left_at
+
     async def serve(self, reader: Reader, writer: Writer) -> None:
         """Serve one run until it leaves, or breaks off, or says what is no message."""
         outbox = _Outbox(writer)
         try:
             async with asyncio.timeout(LEASE):
-                hello = messages.from_run(await reader.readline())
+                told = await reader.readline()
+            if other := messages.other_version(told):
+                outbox.tell(No(f"it speaks version {VERSION}, and you {other}: install the same"))
+                return
+            hello = messages.from_run(told)
             if isinstance(hello, Look):
                 self._show(outbox)
-            elif refusal := self._refusal(hello):
-                outbox.tell(No(refusal))
-            elif isinstance(hello, Hello):
+            elif not isinstance(hello, Hello):
+                outbox.tell(No("a run says hello first"))
+            elif self._full(hello.name):
+                outbox.tell(No("too many runs take part already"))
+            else:
                 await self._take_part(hello, reader, outbox)
         except (MessageError, ValueError) as error:
             outbox.tell(No(str(error)[:200]))
@@ -108,8 +118,8 @@ class Limiter:
     def _leave(self, name: str, account: Account, worker: Worker) -> None:
         if self._outboxes.pop(worker, None) is None:
             return  # it was let go of before
-        self.idle_since = self._clock.monotonic()
-        account.leave(worker, self.idle_since)
+        self._left_at = self._clock.monotonic()
+        account.leave(worker, self._left_at)
         self._turn(name, account)
 
     def _turn(self, name: str, account: Account) -> None:
@@ -122,14 +132,10 @@ class Limiter:
             loop = asyncio.get_running_loop()
             self._timers[name] = loop.call_later(max(0.0, when - now), self._turn, name, account)
 
-    def _refusal(self, hello: object) -> str:
-        if not isinstance(hello, Hello):
-            return "a run says hello first"
-        if hello.version != VERSION:
-            return f"it speaks version {VERSION}, and the run {hello.version}: install the same"
-        if self.workers >= MOST_WORKERS or len(self.accounts) >= MOST_ACCOUNTS:
-            return "too many runs take part already"
-        return ""
+    def _full(self, name: str) -> bool:
+        """Return whether one more run would be too many."""
+        new = name not in self.accounts
+        return self.workers >= MOST_WORKERS or (new and len(self.accounts) >= MOST_ACCOUNTS)
 
 
 class _Outbox:

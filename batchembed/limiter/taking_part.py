@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 
 from batchembed.clock import Clock
-from batchembed.errors import UsageError
+from batchembed.errors import RunHeldError, UsageError
 from batchembed.limiter import daemon, messages
 from batchembed.limiter.link import PATIENCE, Link, Reader, Writer
 from batchembed.limiter.messages import Hello, Look, Seen
@@ -17,6 +17,7 @@ from batchembed.pacing import Pacer, Rates
 
 PATIENCE_WITH_A_START = 10.0
 A_LOOK = 0.1
+STARTS = 3  # without success: one is a process, and costs a second
 
 
 def link_to(
@@ -29,25 +30,37 @@ def link_to(
     say: Callable[[str], None],
 ) -> Link:
     """Return the way of a run with these limits to the limiter at a place, not open yet."""
+    starts = STARTS if place.starts else 0
 
     async def reach() -> tuple[Reader, Writer]:
+        nonlocal starts
         try:
             return await connect(place)
         except OSError:
-            if not place.starts:
+            if not starts:
                 raise
-        daemon.start(place)
-        for _ in range(round(PATIENCE_WITH_A_START / A_LOOK) - 1):
-            await asyncio.sleep(A_LOOK)
-            try:
-                return await connect(place)
-            except OSError:
-                continue
-        return await connect(place)
+        starts -= 1
+        way = await _started(place)
+        starts = STARTS
+        return way
 
     hello = Hello(name, rates.requests_per_minute, rates.tokens_per_minute, rates.texts_per_minute)
     patience = PATIENCE_WITH_A_START if place.starts else PATIENCE
     return Link(reach, hello, clock=clock, rng=rng, say=say, where=str(place), patience=patience)
+
+
+async def _started(place: Place) -> tuple[Reader, Writer]:
+    """Start a limiter, or wait for one that another run has just started. Raises OSError."""
+    process = daemon.start(place)
+    for _ in range(round(PATIENCE_WITH_A_START / A_LOOK)):
+        await asyncio.sleep(A_LOOK)
+        ended = process.poll()
+        with suppress(OSError):
+            return await connect(place)
+        if ended not in (None, RunHeldError.exit_code):
+            break
+    command = f"batchembed limiter --listen {place}"
+    raise OSError(f"none could be started, see `{command}`")
 
 
 def look(place: Place) -> list[Seen]:
@@ -60,11 +73,11 @@ async def _look(place: Place) -> list[Seen]:
     try:
         async with asyncio.timeout(PATIENCE):
             reader, writer = await connect(place)
-            writer.write(messages.line(Look()))
-            while told := await reader.readline():
-                if isinstance(message := messages.from_limiter(told), Seen):
-                    seen.append(message)
-            writer.close()
+            with closing(writer):
+                writer.write(messages.line(Look()))
+                while told := await reader.readline():
+                    if isinstance(message := messages.from_limiter(told), Seen):
+                        seen.append(message)
     except (OSError, TimeoutError, ValueError) as error:
         raise UsageError(
             f"no limiter answers at `{place}`", hint="`batchembed limiter` starts one"

@@ -30,7 +30,8 @@ class Figures:
 
     `binds`: the limit that held requests back most. `seconds_to_90`: until 90 % of the limit that
     was used most was used for ten seconds; None: it never was. `waited`: why nothing could start.
-    `shared_by`: how many runs share the limits, by a limiter; the use told is that of this run.
+    `shared_by`: how many runs shared the limits at most, of which the use told is that of this one
+    alone; 0: no limiter shared them out.
     """
 
     attempts: int = 0
@@ -40,7 +41,7 @@ class Figures:
     binds: str = ""
     seconds_to_90: float | None = None
     waited: Mapping[str, float] = field(default_factory=dict)
-    shared_by: int = 1
+    shared_by: int = 0
 
     def told(self) -> dict[str, Any]:
         """Return plain JSON values, rounded."""

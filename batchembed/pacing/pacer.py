@@ -41,7 +41,7 @@ class Pacer:
         self.shared: Shared | None = None
         self._link = link
         self._open = self._asking = 0
-        self._shared_by = 1
+        self._shared_by = 0
         self._asked_since = 0.0
         self._heard = heard
         self.state = begin(rates, clock.monotonic())
@@ -193,7 +193,8 @@ class Pacer:
 
     def figures(self) -> Figures:
         """Return how well the limits were used so far."""
-        return self._tally.figures(self.rates, self.state, self.waits, self._shared_by)
+        rates = self.rates if self.shared is None else Rates(*self.shared.stated)
+        return self._tally.figures(rates, self.state, self.waits, self._shared_by)
 
     def _note(self, why: str, seconds: float) -> None:
         self.waits[why] = self.waits.get(why, 0.0) + seconds

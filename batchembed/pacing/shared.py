@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from batchembed.exchange import Outcome
 from batchembed.pacing import finding
 from batchembed.pacing.state import FIRST_GAP, INF, Permit, Rates, State
 from batchembed.pacing.step import begin
+
+Three: TypeAlias = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +19,14 @@ class Shared:
     """How a shared limit stands. `workers` share it; rates are a second, of all of them together.
 
     None: no such rate, or not now. `held`: nothing starts for so many seconds; `failing`: since
-    so many seconds nothing but failures came back. `told` is a minute, as in `State`.
+    so many seconds nothing but failures came back. `stated` and `told` are a minute: the limits
+    of requests, tokens and texts that the runs state, and those that the server tells.
     """
 
     workers: int
     found: float | None = None
-    told: tuple[float | None, float | None, float | None] = (None, None, None)
+    stated: Three = (None, None, None)
+    told: Three = (None, None, None)
     rate: float | None = None
     held: float = 0.0
     failing: float | None = None
@@ -49,13 +53,14 @@ class Link(Protocol):
         """Let whoever waits for a start have None."""
 
 
-def stand(state: State, workers: int, now: float) -> Shared:
+def stand(state: State, rates: Rates, workers: int, now: float) -> Shared:
     """Return how a limit stands that so many workers share."""
     rate = min(state.request_rate, state.found)
     since = state.failing_since
     return Shared(
         workers=workers,
         found=_told(state.found),
+        stated=(rates.requests_per_minute, rates.tokens_per_minute, rates.texts_per_minute),
         told=(_told(state.told[0]), _told(state.told[1]), _told(state.told[2])),
         rate=_told(rate),
         held=max(0.0, state.held_until - now),

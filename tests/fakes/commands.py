@@ -18,6 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PATIENCE = 60.0
+ALONE = {"BATCHEMBED_LIMITER": "off"}  # one that listens here has no part in tests
 # One thread each: the tests run on small machines, several commands at a time.
 QUIET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
@@ -25,7 +26,7 @@ QUIET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEM
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment with nothing of whoever runs the tests, but what starts Python."""
     kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "LANG") if name in os.environ}
-    return {**kept, **QUIET, "POLARS_MAX_THREADS": "2", **(more or {})}
+    return {**kept, **QUIET, "POLARS_MAX_THREADS": "2", **ALONE, **(more or {})}
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,10 @@ class Command:
     def said(self) -> str:
         """What it has said on stderr so far."""
         return self._err.read_text()
+
+    def answered(self) -> str:
+        """What it has answered on stdout so far."""
+        return self._out.read_text()
 
 
 class Commands:

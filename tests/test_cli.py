@@ -21,7 +21,7 @@ from batchembed.errors import UsageError
 
 COMMANDS = (
     *("init", "run", "embed", "plan", "status", "verify", "similarity", "rethreshold", "search"),
-    *("pairs", "clusters", "neighbors", "report", "providers", "merge"),
+    *("pairs", "clusters", "neighbors", "report", "providers", "merge", "limiter"),
 )
 COLOUR = "\x1b["
 SLOW = {"polars", "pyarrow", "numpy", "aiohttp", "pydantic", "tqdm", "tokenizers", "orjson"}

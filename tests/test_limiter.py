@@ -86,6 +86,47 @@ def test_the_lowest_limits_that_anyone_stated_hold_for_all():
     assert made.state.token_rate == INF
 
 
+@pytest.mark.parametrize(
+    ("rates", "together"),
+    [
+        (Rates(600, 5, 7, 256, unpaced=64), Rates(600, 5, 7, 512, unpaced=128)),
+        (
+            Rates(concurrency=4, unpaced=4, fixed=True),
+            Rates(None, None, None, 8, unpaced=8, fixed=True),
+        ),
+        (Rates(), Rates()),
+    ],
+)
+def test_each_run_brings_as_many_open_requests_as_it_may_have(rates, together):
+    """Limits a minute are the provider's, and not added up; what may be open is each run's own."""
+    told = from_run(line(messages.hello(NAME, rates)))
+    assert messages.rates_of(told) == rates
+    made, _ = account(rates, rates)
+    assert made.rates == together
+    if rates.fixed:
+        made.join(Worker(Rates(concurrency=8), print, 0.0), 0.0)
+        assert (made.rates.fixed, made.rates.concurrency, made.rates.unpaced) == (False, 16, None)
+
+
+def test_a_run_opens_as_many_requests_as_all_may():
+    """Its crew grows with the limit of all: which of them are its own, the limiter says."""
+
+    async def main():
+        net = net_of()
+        rates = Rates(6000, concurrency=256, unpaced=64)
+        run = Run(net, Server(Bucket(always(100.0), 1.0)), rates, number=1, at_once=64)
+        run.start()
+        await asyncio.sleep(60)
+        found = run.pacer.state.most_open, next(iter(net.limiter.accounts.values())).state.most_open
+        await run.end()
+        await net.kill()
+        return found
+
+    known, right = run(main)
+    assert known == pytest.approx(right, rel=0.05)
+    assert known > 10
+
+
 def test_what_the_server_told_of_one_run_s_limits_holds_for_all():
     """Headers only ever tighten, whoever heard them, and a run that joins does not undo it."""
     made, [(one, _)] = account(Rates(600))
@@ -245,7 +286,7 @@ def test_any_standing_can_be_told(standing):
 @pytest.mark.parametrize(
     "message",
     [
-        Hello(NAME, 600, None, 1e6, 2.5),
+        Hello(NAME, 600, None, 1e6, 256, 64, fixed=True, rate=2.5),
         Want(1, 2.5, 3),
         End(1, "throttled", None, 2.0, "429", (1.0, None, 2.0, None, 3.0, None)),
         Here(),
@@ -324,7 +365,8 @@ HELLO = line(hello(Rates(600)))
 def test_a_run_is_greeted_with_how_the_limit_stands():
     """And has its start."""
     answers, workers = conversation(HELLO, line(Want(1, 5, 1)))
-    assert answers == [Stands(Shared(1, stated=(600, None, None), rate=AIM * 10)), Start(1, 5)]
+    standing = Shared(1, stated=(600, None, None), rate=AIM * 10, most_open=1)
+    assert answers == [Stands(standing), Start(1, 5)]
     assert workers == 1
 
 
@@ -492,6 +534,7 @@ def test_nothing_that_is_said_holds_a_key_or_a_text(monkeypatch):
     fields = {name for one in told for name in orjson.loads(one)}
     assert fields == {
         *("say", "name", "requests", "tokens", "texts", "rate", "version"),
+        *("open", "unpaced", "fixed"),
         *("number", "kind", "wait", "reason", "told"),
         *("cost", "probe", "why", "standing"),
     }

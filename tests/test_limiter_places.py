@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import socket
 import stat
 import tempfile
@@ -125,12 +126,32 @@ def test_who_can_reach_it(told, only_here):
     assert parse(told).loopback is only_here
 
 
-def test_the_usual_place_does_not_hang_on_the_environment(monkeypatch):
+def test_the_usual_place_does_not_hang_on_how_one_logged_in(monkeypatch):
     """A run of cron and one of a terminal find the same; its name tells the user and no key."""
+    monkeypatch.setattr("platform.node", lambda: "host-1")
+    monkeypatch.setenv("HOME", "/users/ada")
     before = usual()
-    for name in ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "HOME", "TMPDIR", "OPENAI_API_KEY"):
+    for name in ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "TMPDIR", "OPENAI_API_KEY"):
         monkeypatch.setenv(name, "/elsewhere")
-    assert usual() == before == Place(f"/tmp/batchembed-{os.geteuid()}/limiter.sock")
+    assert usual() == before
+    assert re.fullmatch(r"/users/ada/\.cache/batchembed/limiter-[0-9a-f]{8}\.sock", before.path)
+
+
+def test_machines_that_share_a_home_have_a_place_each(monkeypatch):
+    """A socket on a network file system is of the machine that made it."""
+    monkeypatch.setenv("HOME", "/users/ada")
+    found = set()
+    for machine in ("node-1", "node-2"):
+        monkeypatch.setattr("platform.node", lambda machine=machine: machine)
+        found.add(usual())
+    assert len(found) == 2
+
+
+def test_a_user_without_a_home(monkeypatch):
+    """There is a place all the same, which is no folder of wherever the run was started."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+    assert usual().path.startswith("/~/.cache/batchembed/")
 
 
 # -- the job's word and the environment's ----------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from fakes import faults, running
 from fakes.runs import texts, until
 
-A_SECOND = 50  # requests
+A_SECOND = 100  # requests
 LIMIT = 60 * A_SECOND
 WINDOW = 2.0  # seconds: any two of them have at most twice that
 KEY = "sk-canary-0123456789abcdef"
@@ -23,14 +23,14 @@ ONE = {
     "limits__concurrency": 8,
 }
 KEYED = {"access__key_env": "OPENAI_API_KEY"}
-# Processes of a busy machine are late, and a window of two seconds leaves 40 ms for that.
-FEW = 0.01
+# The server allows a little more than the jobs are told: processes of a busy machine are late.
+SPARE = 1.05
 
 
 @pytest.fixture
 def limited():
     """The stand-in with a limit of its own, on sliding windows."""
-    with running(requests_per_minute=LIMIT, window=WINDOW) as server:
+    with running(requests_per_minute=SPARE * LIMIT, window=WINDOW) as server:
         yield server
 
 
@@ -70,11 +70,6 @@ def many(place, limited, folder):
     return make
 
 
-def refused(server):
-    """The share of 429s on the bill."""
-    return server.bill.statuses[429] / server.bill.requests
-
-
 def whose(answer):
     """Which job a request was of: its texts begin with its number."""
     return int(answer[0].partition("/")[0])
@@ -103,7 +98,7 @@ def test_four_runs_told_the_whole_limit(limiter, many, limited):
     jobs = many(4, 75)
     ended = [one.wait() for one in open_at(jobs)]
     assert [one.code for one in ended] == [0] * 4, ended
-    assert refused(limited) <= FEW
+    assert limited.bill.statuses[429] == 0
     assert limited.bill.answered == 300
     assert limited.bill.paid_twice == {}
     order = together(limited, 4)
@@ -113,15 +108,16 @@ def test_four_runs_told_the_whole_limit(limiter, many, limited):
     assert [one.json["pace"]["shared_by"] for one in ended] == [4] * 4
     assert all(job.wrong() == [] for job in jobs)
     seconds = limited.bill.seconds
-    assert rate(limited, seconds[0] + 1, seconds[0] + 5) > 0.8 * A_SECOND
+    assert rate(limited, seconds[0] + 0.5, seconds[0] + 2.5) > 0.8 * A_SECOND
 
 
+@pytest.mark.slow
 def test_without_a_limiter_the_same_runs_go_over_it(many, limited):
     """The control: it is the limiter that keeps them from being refused."""
-    jobs = many(4, 75, limits__share="off")
+    jobs = many(4, 150, limits__share="off")
     ended = [one.wait() for one in open_at(jobs)]
     assert [one.code for one in ended] == [0] * 4
-    assert refused(limited) > 2 * FEW
+    assert limited.bill.statuses[429] > 2
     assert all(job.wrong() == [] for job in jobs)
 
 
@@ -139,15 +135,31 @@ def test_a_killed_run_leaves_its_share_to_the_other(limiter, many, limited):
     assert alone > 0.75 * A_SECOND
     assert {whose(a) for a in limited.bill.answers[-40:]} == {1}
     jobs[0].run()
-    assert refused(limited) <= FEW
+    assert limited.bill.statuses[429] == 0
     assert len(limited.bill.paid_twice) <= 8  # requests that were open at its end
     assert all(job.wrong() == [] for job in jobs)
 
 
+def test_a_limiter_that_is_killed(limiter, many, limited):
+    """Each run says so once, and goes on by itself."""
+    one = limiter()
+    jobs = many(2, 60)
+    begun = open_at(jobs)
+    until(lambda: len(limited.bill.answers) >= 40)
+    one.kill()
+    for job, run in zip(jobs, begun, strict=True):
+        ended = run.wait()
+        assert ended.code == 0
+        assert ended.err.count("is gone; this run paces itself until it is back") == 1
+        assert job.wrong() == []
+    assert limited.bill.paid_twice == {}
+
+
+@pytest.mark.slow
 def test_a_limiter_that_is_killed_and_comes_back(limiter, many, limited):
     """Runs say so and go on by themselves; once it is there again they say that, and share."""
     one = limiter()
-    jobs = many(2, 200)
+    jobs = many(2, 400)
     begun = open_at(jobs)
     until(lambda: len(limited.bill.answers) >= 60)
     one.kill()
@@ -217,12 +229,12 @@ def test_shards_share_it_instead_of_having_a_part_each(limiter, many, limited):
     begun = [job.start(*shard(n)) for n in (1, 2)]
     told = [one.wait().json["pace"] for one in begun]
     assert [pace["shared_by"] for pace in told] == [2, 2]
-    assert refused(limited) <= FEW
+    assert limited.bill.statuses[429] == 0
     merged = job.run("merge", job.job, "--json").json["pace"]
     assert merged["shared_by"] == 2
     use = merged["limits"]["requests_per_minute"]
     assert use["limit"] == LIMIT
-    assert 0.6 < use["used"] <= 1.05
+    assert 0.6 < use["used"] < 1.5  # of half a second, in which the ends weigh
     assert limited.bill.paid_twice == {}
     assert job.wrong() == []
 
@@ -250,7 +262,7 @@ def test_the_first_of_many_runs_starts_one_for_all(many, limited, folder):
         assert [one.code for one in ended] == [0] * 3, ended
         assert [one.err for one in ended] == [""] * 3
         assert {one.json["pace"]["shared_by"] for one in ended} == {3}
-        assert refused(limited) <= FEW
+        assert limited.bill.statuses[429] == 0
     finally:
         os.kill(listener(folder / "s"), signal.SIGTERM)
     until(lambda: not (folder / "s").exists())

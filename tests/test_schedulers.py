@@ -8,10 +8,13 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 from fakes import running
 from fakes.commands import ROOT
 from fakes.faults import Fault
 from fakes.runs import manifest, settings, table, texts, until, write, write_job
+
+from batchembed.cli import main
 
 CRON = {"HOME": "/nowhere", "LOGNAME": "nobody", "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
 
@@ -175,7 +178,7 @@ def in_a_pod(words, home, **environ):
 
 def test_an_indexed_job_of_kubernetes_and_the_job_that_merges(home):
     """Twenty indices, each with its own command line, then the merge."""
-    _, indexed = pod_commands()
+    _, indexed, _ = pod_commands()
     assert "completions: 20" in PAGE
     codes = [in_a_pod(indexed, home, JOB_COMPLETION_INDEX=str(n))[0] for n in range(0, 20, 19)]
     assert codes == [0, 0]
@@ -185,9 +188,20 @@ def test_an_indexed_job_of_kubernetes_and_the_job_that_merges(home):
     assert in_a_pod(indexed, home, JOB_COMPLETION_INDEX="20")[0] == 2
 
 
+def test_the_limiter_of_kubernetes_listens():
+    """Its command is understood, and its port is the one that the Service leads to."""
+    *_, limiter = pod_commands()
+    assert limiter[:2] == ["batchembed", "limiter"]
+    told = CliRunner().invoke(main, [*limiter[1:], "--status"])
+    assert "no limiter answers at `tcp://0.0.0.0:7788`" in told.output
+    assert {"containerPort: 7788", "{ port: 7788 }"} <= set(
+        re.findall(r"\{ port: \d+ \}|containerPort: \d+", PAGE)
+    )
+
+
 def test_rejects_are_no_failure_of_a_pod(home):
     """3 is told as 0, and everything else as it is."""
-    plain, indexed = pod_commands()
+    plain, indexed, _ = pod_commands()
     write(home / "corpus.parquet", table(["", *texts(9)]))
     write_job(home / "jobs/quickstart.toml", settings("corpus.parquet", limits__max_rejects=1))
     assert in_a_pod(plain, home)[0] == 0
@@ -293,6 +307,19 @@ def test_the_service_knows_the_exit_codes():
     assert service["RestartPreventExitStatus"] == "2 4"
     assert service["Restart"] == "on-failure"
     assert int(service["TimeoutStopSec"].removesuffix("s")) > 10  # what draining may take
+
+
+def test_the_service_of_the_limiter_listens_where_its_runs_look():
+    """Its address is the one that the file tells runs to name, in a folder of its user alone."""
+    service = unit("batchembed-limiter.service")["Service"]
+    program, *argv = service["ExecStart"].split()
+    assert program == "/opt/batchembed/bin/batchembed"
+    told = CliRunner().invoke(main, [*argv, "--status"])
+    assert "no limiter answers at `unix:/run/batchembed/limiter.sock`" in told.output
+    words = (ROOT / "jobs" / "systemd" / "batchembed-limiter.service").read_text("utf-8")
+    assert "BATCHEMBED_LIMITER=unix:/run/batchembed/limiter.sock" in words
+    assert (service["RuntimeDirectory"], service["RuntimeDirectoryMode"]) == ("batchembed", "0700")
+    assert service["Restart"] == "always"  # it ends with 0 when it is stopped
 
 
 def test_the_timer_starts_the_service():

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from batchembed.exchange import Outcome
@@ -64,7 +64,7 @@ class Account:
     def join(self, worker: Worker, now: float, brought: float | None = None) -> None:
         """Let a run take part, which brings a rate if it was here before.
 
-        The lowest limits that anyone stated hold for all.
+        The lowest limits that anyone stated hold for all; of open requests each brings its own.
         """
         self.workers.append(worker)
         self._restate()
@@ -155,5 +155,14 @@ class Account:
             min(filter(None, (r.requests_per_minute for r in stated)), default=None),
             min(filter(None, (r.tokens_per_minute for r in stated)), default=None),
             min(filter(None, (r.texts_per_minute for r in stated)), default=None),
+            concurrency=_sum(r.concurrency for r in stated),
+            unpaced=_sum(r.unpaced for r in stated),
+            fixed=all(r.fixed for r in stated),
         )
         self.state = restate(self.state, self.rates)
+
+
+def _sum(bounds: Iterable[int | None]) -> int | None:
+    """Return how many requests runs may have open together; None: one of them has no bound."""
+    found = list(bounds)
+    return None if None in found else sum(filter(None, found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from batchembed.exchange import Outcome, Response, Throttled, Told, Unavailable
-from batchembed.pacing import Shared
+from batchembed.pacing import Rates, Shared
 
 VERSION = 1
 MOST_BYTES = 4096
@@ -33,7 +33,8 @@ Name: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 class Hello:
     """A run takes part: in the limit of this `name`, with these limits a minute stated.
 
-    `rate`: the requests a second that it had while it was alone, if it comes back.
+    `open`, `unpaced` and `fixed` are of the requests that it may have open, as in `Rates`. `rate`:
+    the requests a second that it had while it was alone, if it comes back.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -42,6 +43,9 @@ class Hello:
     requests: Rate | None
     tokens: Rate | None
     texts: Rate | None
+    open: Number | None = None
+    unpaced: Number | None = None
+    fixed: bool = False
     rate: Rate | None = None
     version: int = VERSION
     say: Literal["hello"] = "hello"
@@ -154,6 +158,18 @@ class MessageError(ValueError):
 def line(message: FromRun | FromLimiter) -> bytes:
     """Return a message as it is sent."""
     return orjson.dumps(message) + b"\n"
+
+
+def hello(name: str, rates: Rates) -> Hello:
+    """Return the first word of a run that has these limits."""
+    stated = (rates.requests_per_minute, rates.tokens_per_minute, rates.texts_per_minute)
+    return Hello(name, *stated, rates.concurrency, rates.unpaced, rates.fixed)
+
+
+def rates_of(hello: Hello) -> Rates:
+    """Return the limits that a run has."""
+    stated = Rates(hello.requests, hello.tokens, hello.texts, hello.open)
+    return replace(stated, unpaced=hello.unpaced, fixed=hello.fixed)
 
 
 def other_version(told: bytes) -> int | None:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import ipaddress
 import os
+import platform
 import socket
 import stat
 from collections.abc import Mapping
@@ -69,9 +70,12 @@ class Limited:
 def usual() -> Place:
     """Return where the limiter of this user listens on this machine.
 
-    Nothing of it comes from the environment: a run of cron finds that of a terminal.
+    A run of cron finds that of a terminal, so there is nothing in it that a login sets; and
+    machines may share a home, so it names the machine.
     """
-    return Place(f"/tmp/batchembed-{os.geteuid()}/limiter.sock")  # noqa: S108 - see private_folder
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - it raises nothing where there is no home
+    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    return Place(str(Path("/") / home / ".cache" / "batchembed" / f"limiter-{machine}.sock"))
 
 
 def parse(told: str) -> Place:

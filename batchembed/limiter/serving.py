@@ -21,7 +21,6 @@ from batchembed.limiter.messages import (
     Seen,
     Want,
 )
-from batchembed.pacing import Rates
 from batchembed.pacing.state import INF
 
 MOST_WORKERS = 1000
@@ -89,8 +88,7 @@ class Limiter:
     async def _take_part(self, hello: Hello, reader: Reader, outbox: _Outbox) -> None:
         name, now = hello.name, self._clock.monotonic()
         account = self.accounts.setdefault(name, Account(self._rng, now))
-        rates = Rates(hello.requests, hello.tokens, hello.texts)
-        worker = Worker(rates, outbox.tell, now)
+        worker = Worker(messages.rates_of(hello), outbox.tell, now)
         self._outboxes[worker] = outbox
         account.join(worker, now, hello.rate)
         try:

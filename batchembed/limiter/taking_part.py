@@ -11,7 +11,7 @@ from batchembed.clock import Clock
 from batchembed.errors import RunHeldError, UsageError
 from batchembed.limiter import daemon, messages
 from batchembed.limiter.link import PATIENCE, Link, Reader, Writer
-from batchembed.limiter.messages import Hello, Look, Seen
+from batchembed.limiter.messages import Look, Seen
 from batchembed.limiter.places import Place, connect
 from batchembed.pacing import Pacer, Rates
 
@@ -44,7 +44,7 @@ def link_to(
         starts = STARTS
         return way
 
-    hello = Hello(name, rates.requests_per_minute, rates.tokens_per_minute, rates.texts_per_minute)
+    hello = messages.hello(name, rates)
     patience = PATIENCE_WITH_A_START if place.starts else PATIENCE
     return Link(reach, hello, clock=clock, rng=rng, say=say, where=str(place), patience=patience)
 

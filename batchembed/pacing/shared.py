@@ -18,9 +18,10 @@ Three: TypeAlias = tuple[float | None, float | None, float | None]
 class Shared:
     """How a shared limit stands. `workers` share it; rates are a second, of all of them together.
 
-    None: no such rate, or not now. `held`: nothing starts for so many seconds; `failing`: since
-    so many seconds nothing but failures came back. `stated` and `told` are a minute: the limits
-    of requests, tokens and texts that the runs state, and those that the server tells.
+    None: no such rate, or not now. `most_open`: requests that all may have open together. `held`:
+    nothing starts for so many seconds; `failing`: since so many seconds nothing but failures came
+    back. `stated` and `told` are a minute: the limits of requests, tokens and texts that the runs
+    state, and those that the server tells.
     """
 
     workers: int
@@ -28,6 +29,7 @@ class Shared:
     stated: Three = (None, None, None)
     told: Three = (None, None, None)
     rate: float | None = None
+    most_open: float | None = None
     held: float = 0.0
     failing: float | None = None
     shut: bool = False
@@ -63,6 +65,7 @@ def stand(state: State, rates: Rates, workers: int, now: float) -> Shared:
         stated=(rates.requests_per_minute, rates.tokens_per_minute, rates.texts_per_minute),
         told=(_told(state.told[0]), _told(state.told[1]), _told(state.told[2])),
         rate=_told(rate),
+        most_open=_told(state.most_open),
         held=max(0.0, state.held_until - now),
         failing=None if since is None else max(0.0, now - since),
         shut=state.shut,
@@ -78,6 +81,7 @@ def follow(state: State, standing: Shared, now: float) -> State:
     return state._replace(
         found=_rate(standing.found),
         told=(_rate(standing.told[0]), _rate(standing.told[1]), _rate(standing.told[2])),
+        most_open=_rate(standing.most_open),
         held_until=now + standing.held,
         failing_since=None if failing is None else now - failing,
         shut=standing.shut,

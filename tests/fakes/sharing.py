@@ -10,7 +10,7 @@ from contextlib import suppress
 import numpy as np
 
 from batchembed.exchange import Outcome, Response, Throttled, Unavailable
-from batchembed.limiter import Limiter, Link, taking_part
+from batchembed.limiter import Limiter, Link, messages, taking_part
 from batchembed.limiter.messages import Hello
 from batchembed.pacing import Pacer, Permit, Rates
 
@@ -30,7 +30,7 @@ def net_of(late: float = 0.0005, seed: int = 1) -> Net:
 
 def hello(rates: Rates = Rates(), name: str = NAME) -> Hello:  # noqa: B008 - frozen
     """Return what a run with such limits says first."""
-    return Hello(name, rates.requests_per_minute, rates.tokens_per_minute, rates.texts_per_minute)
+    return messages.hello(name, rates)
 
 
 class Run:

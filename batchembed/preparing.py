@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,7 @@ from batchembed import directory, providers
 from batchembed.clock import Clock
 from batchembed.corpus import Corpus
 from batchembed.costing import check_bound
-from batchembed.directory import Identity
-from batchembed.embed import has_submissions
+from batchembed.directory import Agreement, Identity
 from batchembed.errors import (
     ActionNeededError,
     CorpusError,
@@ -23,7 +21,8 @@ from batchembed.errors import (
     UsageError,
 )
 from batchembed.job import Job, RoleColumn, secret
-from batchembed.ledger import Ledger, Missing
+from batchembed.ledger import Ledger, Missing, has_submissions
+from batchembed.lock import Hold
 from batchembed.monitor import Monitor, Summary
 from batchembed.parts import VECTOR, FileNote, read_manifest
 from batchembed.plan import Languages, Requests, Tally
@@ -54,7 +53,7 @@ class Run:
 
     `store` is the run directory. A `shard` sends what is its own alone, and publishes nothing;
     one that is `merging` sends nothing. `force`: also when that drops most of what is paid for.
-    `alone` makes this the only process that may write.
+    `hold` is this process's right to write, `agreed` what a shard and the others agree on.
     """
 
     job: Job
@@ -68,7 +67,8 @@ class Run:
     shard: Shard | None = None
     merging: bool = False
     force: bool = False
-    alone: Callable[[], AbstractContextManager[None]] = nullcontext
+    hold: Hold | None = None
+    agreed: Agreement | None = None
 
     @property
     def own(self) -> Store:
@@ -168,7 +168,7 @@ def check_dropped(run: Run, missing: Missing) -> None:
     if not dropped:
         return
     told = f"{dropped:,} of {dropped + kept:,} texts that are paid for in `{run.store.root}`"
-    if dropped > kept and not run.force and directory.last_corpus(run.store) != _corpus(run.job):
+    if dropped > kept and not run.force and directory.last_corpus(run.store) != corpus_of(run.job):
         raise UsageError(
             f"another corpus: {told} are not in it, and their vectors would be dropped",
             hint="give another directory with --out; or, to drop them, --force",
@@ -177,7 +177,7 @@ def check_dropped(run: Run, missing: Missing) -> None:
         run.monitor.say(f"note: {told} are in no row any more; their vectors are dropped")
 
 
-def _corpus(job: Job) -> dict[str, Any]:
+def corpus_of(job: Job) -> dict[str, Any]:
     """Return the [corpus] table of a job as it is kept."""
     return directory.corpus_of(job.to_toml())
 

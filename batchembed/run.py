@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from batchembed import completing, corpus, directory, equipping, preparing, publish, sharing
 from batchembed.clock import Clock, SystemClock
-from batchembed.embed import Feed, disk_error, has_submissions
+from batchembed.embed import Feed, disk_error
 from batchembed.engines import batch, local
 from batchembed.errors import BatchembedError, CorpusError, NotFinishedError
 from batchembed.interrupts import raise_on_signal
 from batchembed.job import Job
-from batchembed.ledger import Ledger
+from batchembed.ledger import Ledger, has_submissions
 from batchembed.lock import Hold
 from batchembed.monitor import Monitor, Summary, let_go
 from batchembed.packing import Packer
@@ -118,11 +118,11 @@ def probe(
 def _held(run: Run, cancelled: threading.Event | None = None) -> Summary:
     """Tell the story while nobody else may write into the directory."""
     store, monitor = run.store, run.monitor
-    hold = Hold(store.root, directory.holder(run.clock, run.shard), run.shard)
+    hold = sharing.hold(run)
     try:
         with raise_on_signal():
             ours = partial(_check, hold, cancelled)
-            return _story(replace(run, still_ours=ours, alone=hold.alone))
+            return _story(replace(run, still_ours=ours, hold=hold))
     except BatchembedError as error:
         changed = isinstance(error, CorpusError) and monitor.summary.sent > 0
         why = NotFinishedError(error.message, hint=error.hint) if changed else error
@@ -186,8 +186,9 @@ def _check(hold: Hold, cancelled: threading.Event | None) -> None:
 def _story(run: Run) -> Summary:
     """Tell the run from its beginning to its end."""
     spec = preparing.checked_spec(run.job)
+    assert run.hold is not None, "nobody else may write now"
     if directory.is_run(run.store) and publish.is_begun(run.store):
-        with run.alone():
+        with run.hold.alone():
             publish.roll_forward(run.store)
     rows = corpus.scan(run.job.corpus, scratch=run.own.path(SCRATCH))
     preparing.check_against(run.job, spec)
@@ -201,7 +202,7 @@ def _story(run: Run) -> Summary:
     if shard is not None:
         if done is not None:
             return sharing.nothing_to_do(run, done)
-        directory.claim_shard(run.store, shard, identity, run.clock, alone=run.alone)
+        run = replace(run, agreed=sharing.claim(run, identity))
     completing.listen(run)
     if done is not None:
         if run.trial is not None:

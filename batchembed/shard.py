@@ -72,7 +72,10 @@ def owners(keys: Keys, of: int) -> NDArray[np.int64]:
 def begun(whole: Store) -> Iterator[tuple[int, Store]]:
     """Yield the number and the part of the checkpoint of every shard that was ever begun."""
     folder = whole.path(SHARDS)
-    names = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
     for name in names:
         if re.fullmatch(r"\d{5}", name):
             yield int(name), Store(folder / name)

@@ -12,14 +12,25 @@ import numpy as np
 import orjson
 
 from batchembed import costing
-from batchembed.directory import HISTORY, PROGRESS, agreed, read_history
-from batchembed.embed import Budget, has_submissions
-from batchembed.errors import ActionNeededError, NotFinishedError
+from batchembed.directory import (
+    HISTORY,
+    PROGRESS,
+    Agreement,
+    Identity,
+    agreed,
+    check_number,
+    claim_shard,
+    holder,
+    read_history,
+)
+from batchembed.embed import Budget
+from batchembed.errors import ActionNeededError, NotFinishedError, RunHeldError
 from batchembed.history import History, overlaid, to_json
-from batchembed.ledger import Bill, Ledger, Missing
+from batchembed.ledger import Bill, Ledger, Missing, has_submissions
+from batchembed.lock import Hold
 from batchembed.monitor import Summary
 from batchembed.parts import Manifest
-from batchembed.preparing import Run
+from batchembed.preparing import Run, corpus_of
 from batchembed.prices import Price
 from batchembed.shard import begun, owners
 from batchembed.spec import Spec
@@ -31,6 +42,26 @@ ROWS_AT_ONCE = 1 << 16
 NAMED = 10
 
 
+def hold(run: Run) -> Hold:
+    """Take the right to write, of a shard that to its part.
+
+    Raises RunHeldError naming who has it; UsageError when that is a shard of another number.
+    """
+    try:
+        return Hold(run.store.root, holder(run.clock, run.shard), run.shard)
+    except RunHeldError:
+        if run.shard is not None:
+            check_number(run.store, run.shard)
+        raise
+
+
+def claim(run: Run, identity: Identity) -> Agreement:
+    """Take the place of the shard among the others; see `directory.claim_shard`."""
+    assert run.shard is not None
+    assert run.hold is not None
+    return claim_shard(run.store, run.shard, identity, corpus_of(run.job), run.clock, hold=run.hold)
+
+
 def budget(run: Run, spec: Spec, price: Price | None, ledger: Ledger) -> Budget | None:
     """Return what a run may cost, or what a shard may: its share of what the whole may.
 
@@ -38,7 +69,7 @@ def budget(run: Run, spec: Spec, price: Price | None, ledger: Ledger) -> Budget 
     left of it when the first began, and what a run of the whole paid since counts for each.
     """
     whole = costing.budget(run.job, spec, price, ledger.bill)
-    there = agreed(run.store) if run.shard else None
+    there = run.agreed
     if whole is None or there is None:
         return whole
     paid = costing.cost_of(there.before, price).amount or 0
@@ -76,7 +107,7 @@ def check_shards(
     """Look at what the shards have, before a run of the whole goes on with it.
 
     Raises NotFinishedError when one of them must be run again first, ActionNeededError when they
-    were answered by different models.
+    were answered by different models, UsageError when a merge is of another corpus.
     """
     if run.shard is not None:
         return
@@ -92,6 +123,8 @@ def check_shards(
     if not run.merging:
         run.monitor.say(f"note: {undone}; {texts} that are missing are sent from here")
         return
+    if there and (why := there.another_corpus(corpus_of(run.job))) is not None:
+        raise why
     raise NotFinishedError(
         f"{undone or 'no shard was begun'}: {texts} are missing",
         hint="run what is not done again, then merge; or run the job without --shard, which sends "

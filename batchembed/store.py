@@ -24,6 +24,7 @@ CHECKPOINT = "checkpoint"
 SCRATCH = f"{CHECKPOINT}/scratch"
 NEXT = f"{CHECKPOINT}/next"
 COMPARING = f"{CHECKPOINT}/comparing"
+BATCHES = f"{CHECKPOINT}/batches"
 HASH_ASIDE = 1 << 18
 SYNC_DATA = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
@@ -50,14 +51,11 @@ class Store:
         """Return a whole file. Raises FileNotFoundError."""
         return self.path(name).read_bytes()
 
-    def put(self, name: str, data: bytes, *, new: bool = False) -> None:
-        """Write a whole file, so that it is there entirely and durably, or not at all.
-
-        If it is to be `new`, one that is there stays: of several writers one is first.
-        """
+    def put(self, name: str, data: bytes) -> None:
+        """Write a whole file, so that it is there entirely and durably, or not at all."""
         with self.create(name) as writer:
             writer.write(data)
-            writer.commit(new=new)
+            writer.commit()
 
     def create(self, name: str, *, hashed: bool = True) -> Writer:
         """Open a file for writing that appears under its name when it is committed."""
@@ -214,23 +212,11 @@ class Writer:
         """The hex digest of what was written so far, "" where that is not hashed."""
         return self._hash.hexdigest() if self._hash else ""
 
-    def commit(self, *, new: bool = False) -> None:
-        """Make the file durable and give it its name; if `new`, unless that is taken."""
+    def commit(self) -> None:
+        """Make the file durable and give it its name."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        if not (new and self._linked()):
-            self._temporary.rename(self._final)
+        self._temporary.rename(self._final)
         self._committed = True
         sync_folder(self._final.parent)
-
-    def _linked(self) -> bool:
-        """Give the file its name unless that is taken; False on a disk that has no hard links."""
-        try:
-            self._final.hardlink_to(self._temporary)
-        except FileExistsError:
-            pass
-        except OSError:
-            return False
-        self._temporary.unlink()
-        return True

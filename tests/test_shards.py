@@ -9,7 +9,6 @@ from decimal import Decimal
 import numpy as np
 import pytest
 from fakes import running
-from fakes.dying import Died, Steps
 from fakes.faults import Fault, hang
 from fakes.places import Place
 from fakes.runs import HARMLESS, digests, manifest, paid_texts, rejects, strays, texts, until
@@ -669,40 +668,3 @@ def test_a_merge_killed_at_every_step(place, server):
         assert server.bill.requests == requests, step
         assert digests(job.out) == right, step
         assert strays(job.out) == [], step
-
-
-def test_a_file_that_is_new_is_written_once(tmp_path):
-    """Of several writers one is first; and where there are no hard links, the last one is."""
-    store = Store(tmp_path)
-    store.put("a", b"first", new=True)
-    store.put("a", b"second", new=True)
-    assert store.read("a") == b"first"
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-
-
-def test_a_disk_without_hard_links_will_do(tmp_path, monkeypatch):
-    """Then the file is renamed into its place."""
-    store = Store(tmp_path)
-
-    def refused(*_):
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr("pathlib.Path.hardlink_to", refused)
-    store.put("a", b"first", new=True)
-    assert store.read("a") == b"first"
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-
-
-def test_a_new_file_is_whole_or_not_there(tmp_path, monkeypatch):
-    """Whenever the process dies."""
-    for at in range(1, 12):
-        store = Store(tmp_path / str(at))
-        with monkeypatch.context() as patch:
-            steps = Steps(patch, at)
-            try:
-                store.put("a", b"first", new=True)
-            except Died:
-                pass
-            else:
-                assert steps.count < at
-        assert not store.path("a").exists() or store.read("a") == b"first"

@@ -1,6 +1,6 @@
 """A run directory: whose it is, what it holds, and whether a job has anything left to do there."""
 
-from batchembed.directory.parted import Agreement, agreed, claim_shard, last
+from batchembed.directory.parted import Agreement, agreed, check_number, claim_shard, last
 from batchembed.directory.whole import (
     CANARIES,
     HISTORY,
@@ -31,6 +31,7 @@ __all__ = [
     "Agreement",
     "Identity",
     "agreed",
+    "check_number",
     "check_spec",
     "claim",
     "claim_shard",

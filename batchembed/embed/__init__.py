@@ -6,7 +6,7 @@ from batchembed.embed.endings import disk_error, too_many_rejects
 from batchembed.embed.loop import Loop
 from batchembed.embed.parties import Feed, Kept, Listener, Rules
 from batchembed.embed.purse import Budget, Purse, bound_of
-from batchembed.embed.submissions import Desk, has_submissions
+from batchembed.embed.submissions import Desk
 from batchembed.embed.verdicts import Facts
 from batchembed.embed.versions import Versions
 
@@ -27,6 +27,5 @@ __all__ = [
     "Watching",
     "bound_of",
     "disk_error",
-    "has_submissions",
     "too_many_rejects",
 ]

@@ -16,9 +16,7 @@ import numpy as np
 import orjson
 
 from batchembed.exchange import Keys
-from batchembed.store import CHECKPOINT, Store
-
-FOLDER = f"{CHECKPOINT}/batches"
+from batchembed.store import BATCHES, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +42,6 @@ class Submission:
         return sum(self.sizes)
 
 
-def has_submissions(store: Store) -> bool:
-    """Return whether anything was handed in that has not landed yet."""
-    return any(name.endswith(".json") for name in store.names(FOLDER))
-
-
 @dataclass(slots=True)
 class Desk:
     """The submissions of one run directory."""
@@ -58,14 +51,14 @@ class Desk:
 
     def load(self) -> None:
         """Read what earlier processes handed in; sweep what they half wrote."""
-        self.store.sweep(FOLDER)
+        self.store.sweep(BATCHES)
         self.open = []
-        for name in self.store.names(FOLDER):
+        for name in self.store.names(BATCHES):
             if name.endswith(".json"):
                 told = orjson.loads(self.store.read(name))
                 self.open.append(Submission(**told | {"sizes": tuple(told["sizes"])}))
         whole = {one.identity for one in self.open}
-        for name in self.store.names(FOLDER):
+        for name in self.store.names(BATCHES):
             if PurePosixPath(name).stem not in whole:
                 self.store.delete(name)
 
@@ -83,14 +76,14 @@ class Desk:
         joined = b"".join(some.tobytes() for some in keys)
         identity = hashlib.blake2b(file + joined, digest_size=16).hexdigest()
         made = Submission(identity, tuple(map(len, keys)), bound, shared=shared, canaries=canaries)
-        self.store.put(f"{FOLDER}/{identity}.jsonl", file)
-        self.store.put(f"{FOLDER}/{identity}.keys", joined)
+        self.store.put(f"{BATCHES}/{identity}.jsonl", file)
+        self.store.put(f"{BATCHES}/{identity}.keys", joined)
         self.note(made)
         return made
 
     def note(self, told: Submission) -> Submission:
         """Keep how far a submission is, durably."""
-        self.store.put(f"{FOLDER}/{told.identity}.json", orjson.dumps(asdict(told)))
+        self.store.put(f"{BATCHES}/{told.identity}.json", orjson.dumps(asdict(told)))
         self.open = [one for one in self.open if one.identity != told.identity] + [told]
         return told
 
@@ -104,11 +97,11 @@ class Desk:
 
     def file(self, one: Submission) -> bytes:
         """Return its lines, as one file."""
-        return self.store.read(f"{FOLDER}/{one.identity}.jsonl")
+        return self.store.read(f"{BATCHES}/{one.identity}.jsonl")
 
     def lines(self, one: Submission) -> Iterator[tuple[bytes, Keys]]:
         """Yield each line and the keys of its texts."""
-        joined = np.frombuffer(self.store.read(f"{FOLDER}/{one.identity}.keys"), np.uint8)
+        joined = np.frombuffer(self.store.read(f"{BATCHES}/{one.identity}.keys"), np.uint8)
         keys, at = joined.reshape(-1, 16), 0
         lines = self.file(one).splitlines()
         for line, size in zip(lines[: len(one.sizes)], one.sizes, strict=True):
@@ -118,5 +111,5 @@ class Desk:
     def forget(self, one: Submission) -> None:
         """Delete a submission that has landed: the word first, so that nothing vouches for less."""
         for ending in ("json", "jsonl", "keys"):
-            self.store.delete(str(PurePosixPath(FOLDER) / f"{one.identity}.{ending}"))
+            self.store.delete(str(PurePosixPath(BATCHES) / f"{one.identity}.{ending}"))
         self.open = [kept for kept in self.open if kept.identity != one.identity]

@@ -2,7 +2,7 @@
 
 from batchembed.ledger.bill import Bill
 from batchembed.ledger.checkpoint import Ledger, Published
-from batchembed.ledger.files import forget, holds_anything
+from batchembed.ledger.files import forget, has_submissions, holds_anything
 from batchembed.ledger.join import Missing
 from batchembed.ledger.places import NOWHERE, Places, Reader, Source
 
@@ -16,5 +16,6 @@ __all__ = [
     "Reader",
     "Source",
     "forget",
+    "has_submissions",
     "holds_anything",
 ]

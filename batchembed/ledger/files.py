@@ -13,7 +13,7 @@ from batchembed.exchange import Keys
 from batchembed.segments import Frame, read_frames
 from batchembed.shard import SHARDS, begun
 from batchembed.spec import KEY_BYTES
-from batchembed.store import CHECKPOINT, Store
+from batchembed.store import BATCHES, CHECKPOINT, Store
 
 KEYS_AT_ONCE = 8192
 
@@ -29,6 +29,11 @@ def holds_anything(store: Store) -> bool:
     stores = (store, *(part for _, part in begun(store)))
     frames = (frame for some in stores for path in segments(some) for frame in read_frames(path))
     return any(len(frame.keys) for frame in frames)
+
+
+def has_submissions(store: Store) -> bool:
+    """Return whether anything was handed in to a batch lane that has not landed yet."""
+    return any(name.endswith(".json") for name in store.names(BATCHES))
 
 
 def forget(store: Store) -> None:

@@ -325,7 +325,9 @@ def test_shards_json_and_the_part_of_a_shard_are_told(tmp_path):
     identity = {"spec", "fingerprint", "role", "controls", "dtype"}
     assert told.keys() - identity == set(re.findall(r"`(\w+)`", words)) & told.keys()
     names = {path.name for path in (folder / "00001").rglob("*") if path.is_file()}
-    assert names == {".lock", "000001.segment", "progress.json", "history.json"}
+    assert names == {
+        *(".lock", "shards.json", "000001.segment", "progress.json", "history.json"),
+    }
     assert all(name in words for name in names)
 
 

@@ -250,9 +250,10 @@ def _shared_out(paces: Sequence[Mapping[str, Any]], attempts: int) -> dict[str, 
     limits: dict[str, dict[str, Any]] = {}
     for pace in paces:
         for name, use in pace["limits"].items():
-            whole = limits.setdefault(name, use | {"used": 0.0})
+            start = {"limit": 0.0, "told_by": use["told_by"], "used": 0.0}
+            whole = limits.setdefault(name, start)
             whole["limit"] = max(whole["limit"], use["limit"])
-            used = use["used"] * max(1, pace.get("shared_by", 0))
+            used = use.get("used_by_all", use["used"] * max(1, pace.get("shared_by", 0)))
             whole["used"] += used * pace["attempts"] / attempts
     for whole in limits.values():
         whole["used"] = round(whole["used"], 4)

@@ -107,6 +107,9 @@ def test_four_runs_told_the_whole_limit(limiter, many, limited):
     assert all(0.225 <= share <= 0.275 for share in shares), shares
     assert [one.json["pace"]["shared_by"] for one in ended] == [4] * 4
     assert all(job.wrong() == [] for job in jobs)
+    assert (
+        "% of 6,000 requests_per_minute (job), shared by 4 runs" in jobs[0].run("status", "run").out
+    )
     seconds = limited.bill.seconds
     assert rate(limited, seconds[0] + 0.5, seconds[0] + 2.5) > 0.8 * A_SECOND
 

@@ -52,15 +52,22 @@ def test_four_runs_told_the_whole_limit(server):
         net = net_of()
         runs = await started(net, Server(server()))
         await asyncio.sleep(120)
+        parts = [one.pacer.limits() for one in runs]
         await ended(net, runs)
-        return runs
+        return runs, parts
 
-    runs = run(main, late())
+    runs, parts = run(main, late())
+    assert parts == [(15 * LIMIT, None)] * 4
     assert used(runs, LIMIT, 0, 120) >= 0.97
     assert refused(runs) == 0.0
     assert all(0.24 <= share <= 0.26 for share in shares(runs, 0, 120))
-    assert all(one.pacer.figures().shared_by == 4 for one in runs)
-    assert all(one.said == [] for one in runs)
+    for one in runs:
+        told = one.pacer.figures().told()
+        use = told["limits"]["requests_per_minute"]
+        assert (told["shared_by"], use["limit"]) == (4, 60 * LIMIT)
+        assert use["used"] == pytest.approx(0.245, abs=0.01)
+        assert use["used_by_all"] == pytest.approx(used(runs, LIMIT, 0, 120), abs=0.02)
+        assert one.said == []
 
 
 @pytest.mark.slow
@@ -196,6 +203,9 @@ def test_a_limiter_that_dies_and_comes_back():
     assert refused(runs, 0, 60) == 0.0
     assert refused(runs, 60, 130) <= 0.02
     assert refused(runs, 130, 200) <= 0.001
+    both = used(runs, LIMIT, 0, 60), used(runs, LIMIT, 125, 200)
+    use = runs[0].pacer.figures().limits["requests_per_minute"]
+    assert min(both) - 0.05 <= use.used_by_all <= max(both) + 0.02  # the time between is not its
 
 
 def test_a_limiter_that_is_silent():

@@ -568,6 +568,9 @@ def test_how_well_a_limit_was_used_that_a_limiter_shared_out():
     told = together([alone, half, half])
     assert told["shared_by"] == 2
     assert told["limits"] == use(pytest.approx((0.9 + 0.96) / 2))
+    whole = use(0.24)["requests_per_minute"] | {"used_by_all": 0.97}
+    known = pace | {"attempts": 50, "limits": {"requests_per_minute": whole}, "shared_by": 4}
+    assert together([known, known])["limits"] == use(pytest.approx(0.97))
     fell_back = pace | {"attempts": 100, "limits": {}, "shared_by": 0}
     fell_back["limits"] = {
         "requests_per_minute": use(0.98)["requests_per_minute"] | {"limit": 200.0}

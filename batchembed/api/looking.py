@@ -47,6 +47,7 @@ def status(path: Path | str) -> dict[str, Any]:
             "state": "complete",
             "counts": manifest.counts,
             "bill": manifest.bill,
+            "pace": manifest.pace,
             "model": manifest.identity["spec"],
             "dimensions": manifest.dimensions,
             "parts": len(manifest.parts),

@@ -55,6 +55,7 @@ class Account:
         self.state = begin(self.rates, now)
         self.left_at = now
         self.started = 0
+        self.done: shared.Counts = (0.0, 0.0, 0.0)
         self._began, self._brought = now, 0.0
         self._rng = rng
         self._clock = 0.0
@@ -94,6 +95,7 @@ class Account:
         """Learn from how an attempt ended; or forget a start that is not wanted any more."""
         permit = worker.lease.pop(end.number, None)
         if permit is not None:
+            self._count(permit, end)
             self._learn(permit, outcome_of(end), now)
         elif end.kind == "lost":
             worker.waiting = deque(one for one in worker.waiting if one[0].number != end.number)
@@ -126,7 +128,7 @@ class Account:
 
     def standing(self, now: float) -> Shared:
         """Return how the limit stands."""
-        return shared.stand(self.state, self.rates, len(self.workers), now)
+        return shared.stand(self.state, self.rates, len(self.workers), self.done, now)
 
     def _grant(self, worker: Worker, now: float) -> None:
         want, since = worker.waiting.popleft()
@@ -144,6 +146,12 @@ class Account:
         rate = min(state.request_rate, state.found)
         costs = (1.0 / rate, permit.cost / state.token_rate, permit.texts / state.text_rate)
         return max(costs) or 1.0
+
+    def _count(self, permit: Permit, end: End) -> None:
+        if end.kind == "answered":
+            requests, tokens, texts = self.done
+            tokens += permit.cost if end.tokens is None else end.tokens
+            self.done = requests + 1, tokens, texts + permit.texts
 
     def _learn(self, permit: Permit, outcome: Outcome | None, now: float) -> None:
         draw = self._rng.random()

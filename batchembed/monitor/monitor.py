@@ -162,9 +162,8 @@ class Monitor:
         self._see_pace()
         now, done, total = self._clock.monotonic(), self._done, self._total
         rate = self._recent.per_second(now, done)
-        known = {name: use["limit"] for name, use in self.summary.pace.get("limits", {}).items()}
         embedding = self._phase == "embedding"
-        used = self._recent.used(now, self.summary, known) if embedding else None
+        used = self._recent.used(now, self.summary) if embedding else None
         return Progress(
             at=self._clock.now().isoformat(timespec="seconds"),
             phase=self._phase,

@@ -33,11 +33,12 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """A limit a minute, and the share of it that was used."""
+    """A limit a minute, the share of it that was used, and how many runs share it (0: none)."""
 
     name: str
     limit: float
     share: float
+    shared_by: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +107,17 @@ class Recent:
         since, before, *_ = self.marks[0]
         return (done - before) / (now - since) if now > since else None
 
-    def used(self, now: float, summary: Summary, limits: Mapping[str, float]) -> Used | None:
+    def used(self, now: float, summary: Summary) -> Used | None:
         """Return the limit a minute that was used most, and how far."""
         since, _, *before = self.marks[0]
+        limits = {name: use["limit"] for name, use in summary.pace.get("limits", {}).items()}
+        runs = summary.pace.get("shared_by", 0)
         if not limits or now - since < A_BEGINNING:
             return None
         counts = dict(zip(_KINDS, (summary.requests, summary.tokens, summary.sent), strict=True))
         spent = dict(zip(_KINDS, before, strict=True))
         shares = [
-            Used(name, limit, 60.0 * (counts[name] - spent[name]) / (now - since) / limit)
+            Used(name, limit, 60.0 * (counts[name] - spent[name]) / (now - since) / limit, runs)
             for name, limit in limits.items()
         ]
         return max(shares, key=lambda one: one.share)

@@ -44,7 +44,8 @@ def _left(p: Progress) -> str:
 
 
 def _use(used: Used) -> str:
-    return f"{100 * used.share:.0f} % of {used.limit:,.0f} {used.name.split('_')[0]}/min"
+    words = f"{100 * used.share:.0f} % of {used.limit:,.0f} {used.name.split('_')[0]}/min"
+    return f"{words} shared by {used.shared_by}" if used.shared_by > 1 else words
 
 
 def percent(p: Progress) -> str:

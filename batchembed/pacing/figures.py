@@ -7,21 +7,33 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from batchembed.exchange import Outcome, Response, Throttled, Unavailable
+from batchembed.pacing.shared import Together
 from batchembed.pacing.state import INF, Permit, Rates, State
 
 SLICE = 10.0
 SLICES = 1080
 NEARLY = 0.9
+A_WHILE = 5.0
 Known: TypeAlias = dict[int, tuple[str, float, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A limit a minute, who told it (job, server or found), and the share of it that was used."""
+    """A limit a minute, who told it (job, server or found), and the share of it that was used.
+
+    `used_by_all`: by all runs that share it, while this one took part; None: it is shared by none.
+    """
 
     limit: float
     told_by: str
     used: float
+    used_by_all: float | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Return plain JSON values, rounded."""
+        told = {"limit": round(self.limit, 3), "told_by": self.told_by, "used": round(self.used, 4)}
+        every = self.used_by_all
+        return told if every is None else told | {"used_by_all": round(every, 4)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +42,7 @@ class Figures:
 
     `binds`: the limit that held requests back most. `seconds_to_90`: until 90 % of the limit that
     was used most was used for ten seconds; None: it never was. `waited`: why nothing could start.
-    `shared_by`: how many runs shared the limits at most, of which the use told is that of this one
-    alone; 0: no limiter shared them out.
+    `shared_by`: how many runs shared the limits at most; 0: no limiter shared them out.
     """
 
     attempts: int = 0
@@ -47,10 +58,7 @@ class Figures:
         """Return plain JSON values, rounded."""
         told = asdict(self)
         told["throttled"], told["failed"] = round(self.throttled, 6), round(self.failed, 6)
-        told["limits"] = {
-            name: {"limit": round(use.limit, 3), "told_by": use.told_by, "used": round(use.used, 4)}
-            for name, use in self.limits.items()
-        }
+        told["limits"] = {name: use.told() for name, use in self.limits.items()}
         return told
 
 
@@ -87,13 +95,13 @@ class Tally:
             self.slices.append((self.answered, self.tokens, self.texts))
 
     def figures(
-        self, rates: Rates, state: State, waits: Mapping[str, float], shared_by: int
+        self, rates: Rates, state: State, waits: Mapping[str, float], together: Together
     ) -> Figures:
         """Return what the counts come to, under the limits that are known by now."""
         seconds = max(1e-9, self.last - self.began)
         done = (self.answered, self.tokens, self.texts)
         limits = {
-            name: Use(limit, who, 60.0 * done[at] / seconds / limit)
+            name: Use(limit, who, 60.0 * done[at] / seconds / limit, _by_all(together, at, limit))
             for at, (name, limit, who) in _known(rates, state).items()
         }
         binds = max(waits, key=lambda why: waits[why], default="")
@@ -107,7 +115,7 @@ class Tally:
             binds=binds,
             seconds_to_90=self._reached(_known(rates, state), limits, most),
             waited={why: round(spent, 3) for why, spent in sorted(waits.items())},
-            shared_by=shared_by,
+            shared_by=together.runs,
         )
 
     def _reached(self, known: Known, limits: Mapping[str, Use], most: Use | None) -> float | None:
@@ -121,6 +129,13 @@ class Tally:
                     return SLICE * number
                 before = counts[at]
         return None
+
+
+def _by_all(together: Together, at: int, limit: float) -> float | None:
+    """Return the share of a limit a minute that all used together; None: too soon to say."""
+    if together.seconds < A_WHILE:
+        return None
+    return 60.0 * together.done[at] / together.seconds / limit
 
 
 def _known(rates: Rates, state: State) -> Known:

@@ -13,7 +13,7 @@ from batchembed.monitor import Standing
 from batchembed.monitor.telling import span
 from batchembed.pacing import shared
 from batchembed.pacing.figures import Figures, Tally
-from batchembed.pacing.shared import Link, Shared
+from batchembed.pacing.shared import Link, Shared, Together
 from batchembed.pacing.state import INF, Permit, Rates
 from batchembed.pacing.step import FIRST_WAIT, LONGEST_WAIT, admit, begin, bound_by, learn, ready
 
@@ -41,7 +41,7 @@ class Pacer:
         self.shared: Shared | None = None
         self._link = link
         self._open = self._asking = 0
-        self._shared_by = 0
+        self._together = Together()
         self._asked_since = 0.0
         self._heard = heard
         self.state = begin(rates, clock.monotonic())
@@ -136,8 +136,8 @@ class Pacer:
     def hear(self, standing: Shared | None) -> None:
         """Hear from the limiter how the limit stands: it grants the starts; None: it is gone."""
         now = self._clock.monotonic()
+        self._together.hear(standing, now)
         if standing is not None:
-            self._shared_by = max(self._shared_by, standing.workers)
             self.state = shared.follow(self.state, standing, now)
             self._turned.set()
             self._ended.set()
@@ -185,16 +185,19 @@ class Pacer:
         return Standing()
 
     def limits(self) -> tuple[float | None, float | None]:
-        """Return the requests and the tokens a minute that are kept to; None: none is known."""
-        uses = self.figures().limits
+        """Return the requests and the tokens a minute that are kept to; None: none is known.
+
+        Of a limit that runs share, an equal part.
+        """
+        uses, runs = self.figures().limits, self.shared.workers if self.shared else 1
         found = (uses.get("requests_per_minute"), uses.get("tokens_per_minute"))
-        requests, tokens = (None if use is None else use.limit for use in found)
+        requests, tokens = (None if use is None else use.limit / max(1, runs) for use in found)
         return requests, tokens
 
     def figures(self) -> Figures:
         """Return how well the limits were used so far."""
         rates = self.rates if self.shared is None else Rates(*self.shared.stated)
-        return self._tally.figures(rates, self.state, self.waits, self._shared_by)
+        return self._tally.figures(rates, self.state, self.waits, self._together)
 
     def _note(self, why: str, seconds: float) -> None:
         self.waits[why] = self.waits.get(why, 0.0) + seconds

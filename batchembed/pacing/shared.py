@@ -12,6 +12,7 @@ from batchembed.pacing.state import FIRST_GAP, INF, Permit, Rates, State
 from batchembed.pacing.step import begin
 
 Three: TypeAlias = tuple[float | None, float | None, float | None]
+Counts: TypeAlias = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +22,14 @@ class Shared:
     None: no such rate, or not now. `most_open`: requests that all may have open together. `held`:
     nothing starts for so many seconds; `failing`: since so many seconds nothing but failures came
     back. `stated` and `told` are a minute: the limits of requests, tokens and texts that the runs
-    state, and those that the server tells.
+    state, and those that the server tells. `done`: how many of each were answered so far.
     """
 
     workers: int
     found: float | None = None
     stated: Three = (None, None, None)
     told: Three = (None, None, None)
+    done: Counts = (0.0, 0.0, 0.0)
     rate: float | None = None
     most_open: float | None = None
     held: float = 0.0
@@ -36,6 +38,33 @@ class Shared:
     probing: bool = False
     troubled: bool = False
     reason: str = ""
+
+
+@dataclass(slots=True)
+class Together:
+    """What all that share a limit did while a run took part, in so many `seconds`.
+
+    `runs`: how many they were at most. `done`: requests, tokens and texts that were answered.
+    """
+
+    runs: int = 0
+    seconds: float = 0.0
+    done: Counts = (0.0, 0.0, 0.0)
+    _heard: tuple[float, Counts] | None = None
+
+    def hear(self, standing: Shared | None, now: float) -> None:
+        """Add what was done since the limiter told it last; a new one begins to count anew."""
+        if standing is None:
+            self._heard = None
+            return
+        self.runs = max(self.runs, standing.workers)
+        if self._heard is not None:
+            at, before = self._heard
+            self.seconds += now - at
+            each = zip(self.done, standing.done, before, strict=True)
+            requests, tokens, texts = (done + new - old for done, new, old in each)
+            self.done = requests, tokens, texts
+        self._heard = now, standing.done
 
 
 class Link(Protocol):
@@ -55,8 +84,8 @@ class Link(Protocol):
         """Let whoever waits for a start have None."""
 
 
-def stand(state: State, rates: Rates, workers: int, now: float) -> Shared:
-    """Return how a limit stands that so many workers share."""
+def stand(state: State, rates: Rates, workers: int, done: Counts, now: float) -> Shared:
+    """Return how a limit stands that so many workers share, who did so much."""
     rate = min(state.request_rate, state.found)
     since = state.failing_since
     return Shared(
@@ -64,6 +93,7 @@ def stand(state: State, rates: Rates, workers: int, now: float) -> Shared:
         found=_told(state.found),
         stated=(rates.requests_per_minute, rates.tokens_per_minute, rates.texts_per_minute),
         told=(_told(state.told[0]), _told(state.told[1]), _told(state.told[2])),
+        done=done,
         rate=_told(rate),
         most_open=_told(state.most_open),
         held=max(0.0, state.held_until - now),

@@ -106,8 +106,10 @@ def pace_words(pace: dict[str, Any]) -> str:
     name = max(limits, key=lambda name: limits[name]["used"])
     use = limits[name]
     words = f"{100 * use['used']:.1f} % of {use['limit']:,.0f} {name} ({use['told_by']})"
-    if (runs := pace.get("shared_by", 1)) > 1:
+    if (runs := pace.get("shared_by", 0)) > 1:
         words += f", shared by {runs} runs"
+        if (every := use.get("used_by_all")) is not None:
+            words += f" that used {100 * every:.1f} % of it"
     words += f", {100 * pace['throttled']:.2f} % 429s"
     waited = max(pace["waited"], key=lambda why: pace["waited"][why], default="")
     if waited and pace["waited"][waited] >= 1.0:
@@ -246,6 +248,7 @@ def status_words(status: dict[str, Any]) -> str:
                     f"{status['dimensions']} dimensions in {counted(status['parts'], 'part')}",
                 ),
                 row("paid", _bill_words(bill)),
+                *([row("pace", pace)] if (pace := pace_words(status.get("pace") or {})) else []),
                 *_look_again(status),
             ]
         )

@@ -179,9 +179,10 @@ def compare_as_asked(run: Run, draft: Manifest, folder: Path) -> Manifest:
         wanted.top_k, wanted.min_score, wanted.dense, wanted.metric, wanted.dtype, wanted.force
     )
     name = f"{SIMILARITY}/{settings.kind}.arrow"
+    part = f"{COMPARING}/part" if settings.dense else None
 
     def made(known: Path | None) -> FileNote:
-        with run.store.create(f"{NEXT}/{name}") as writer:
+        with run.store.create(f"{NEXT}/{name}", part=part) as writer:
             compared = compare(
                 left,
                 right,

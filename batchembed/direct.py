@@ -1,4 +1,4 @@
-"""A new file that is written past the page cache, where the system lets it be."""
+"""A file that is written past the page cache, where the system lets it be."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ class DirectFile:
     """Takes bytes of any size; a thread writes them in whole aligned pieces while more come.
 
     Gigabytes that go through the page cache take a core of their own, and are held up there.
-    Where the file system knows no such writes (tmpfs, some networks) they go through it.
+    Where the file system knows no such writes (tmpfs, some networks) they go through it. The file
+    must be new, unless it may be `again`: then what is there stays until `resume` cuts it.
     """
 
-    def __init__(self, path: Path) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    def __init__(self, path: Path, *, again: bool = False) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | (0 if again else os.O_EXCL) | os.O_CLOEXEC
+        self._path = path
         try:
             self._file = os.open(path, flags | _DIRECT, 0o644)
         except OSError:
-            with suppress(FileNotFoundError):  # some file systems make it before they refuse
-                path.unlink()
+            if not again:
+                with suppress(FileNotFoundError):  # some file systems make it before they refuse
+                    path.unlink()
             self._file = os.open(path, flags, 0o644)
         # Anonymous maps begin on a page, which is what direct writes need.
         self._rooms = [mmap.mmap(-1, PIECE), mmap.mmap(-1, PIECE)]
@@ -52,6 +55,21 @@ class DirectFile:
                 self._rooms.reverse()
                 self._used = 0
         return done
+
+    def resume(self, size: int) -> None:
+        """Cut the file to `size` bytes, which it has, and go on behind them."""
+        os.truncate(self._file, size)
+        self._used = size % PIECE
+        with self._path.open("rb") as file:
+            file.seek(size - self._used)
+            self._rooms[0][: self._used] = file.read(self._used)
+        os.lseek(self._file, size - self._used, os.SEEK_SET)
+
+    def durable(self) -> int:
+        """Return how many of the first bytes survive a power cut from now on."""
+        self._settle()
+        os.fsync(self._file)
+        return os.lseek(self._file, 0, os.SEEK_CUR)
 
     def flush(self) -> None:
         """Write all that is left. Nothing may follow."""

@@ -57,10 +57,14 @@ class Store:
             writer.write(data)
             writer.commit()
 
-    def create(self, name: str, *, hashed: bool = True) -> Writer:
-        """Open a file for writing that appears under its name when it is committed."""
-        self.make_folder(str(Path(name).parent))
-        return Writer(self, name, hashed=hashed)
+    def create(self, name: str, *, hashed: bool = True, part: str | None = None) -> Writer:
+        """Open a file for writing that appears under its name when it is committed.
+
+        Until then it is called `part`, where that is given, and stays for the next writer.
+        """
+        for one in (name, part or name):
+            self.make_folder(str(Path(one).parent))
+        return Writer(self, name, hashed=hashed, part=part)
 
     def append(self, name: str) -> Appender:
         """Open a new file whose every write is at once visible to whoever reads it."""
@@ -153,19 +157,25 @@ class Appender:
 
 
 class Writer:
-    """A file in the making; without `commit`, leaving the `with` block removes it.
+    """A file in the making; leaving the `with` block uncommitted removes it, but for a `part`.
 
-    `sha256` (if it is `hashed`) and `size` are of what was written. What is not hashed is written
-    past the page cache. Usable as a sink by pyarrow.
+    `sha256` (if it is `hashed`) and `size` are of what was written. What is not hashed, or has a
+    `part`, is written past the page cache. Usable as a sink by pyarrow.
     """
 
-    def __init__(self, store: Store, name: str, *, hashed: bool = True) -> None:
+    def __init__(
+        self, store: Store, name: str, *, hashed: bool = True, part: str | None = None
+    ) -> None:
         self._store = store
         self._final = store.path(name)
-        self._temporary = self._final.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+        self.part = None if part is None else store.path(part)
+        self._temporary = self.part or self._final.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
         self._file: BinaryIO | DirectFile = (
-            self._temporary.open("xb") if hashed else DirectFile(self._temporary)
+            self._temporary.open("xb")
+            if hashed and part is None
+            else DirectFile(self._temporary, again=part is not None)
         )
+        self._there = 0
         self._hash = hashlib.sha256() if hashed else None
         self._aside = ThreadPoolExecutor(1)  # its thread starts with the first large write
         self.size = 0
@@ -187,19 +197,32 @@ class Writer:
             return
         with suppress(OSError):  # closing flushes, which a full disk fails
             self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        if self.part is None:
+            self._temporary.unlink(missing_ok=True)
+
+    def resume(self, size: int) -> None:
+        """Before the first write: the first `size` bytes are in the part, and only come again."""
+        assert isinstance(self._file, DirectFile)
+        self._file.resume(size)
+        self._there = size
+
+    def durable(self) -> int:
+        """Return how many of the first bytes of a part survive a power cut from now on."""
+        assert isinstance(self._file, DirectFile)
+        return max(self._file.durable(), self._there)
 
     def write(self, data: bytes | memoryview) -> int:
         """Append bytes; return how many."""
         view = memoryview(data).cast("B")
+        new = view[max(0, self._there - self.size) :]
         if self._hash is None:
-            self._file.write(view)
+            self._file.write(new)
         elif len(view) < HASH_ASIDE:
-            self._file.write(view)
+            self._file.write(new)
             self._hash.update(view)
         else:
             hashing = self._aside.submit(self._hash.update, view)
-            self._file.write(view)
+            self._file.write(new)
             hashing.result()
         self.size += len(view)
         return len(view)

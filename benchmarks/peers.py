@@ -180,7 +180,7 @@ def measure(told: argparse.Namespace, known: dict[str, Any], until: float) -> No
         for kind in told.kinds:
             for rows in told.rows:
                 for dimensions in told.dimensions:
-                    for name in CONTENDERS[mode]:
+                    for name in (one for one in CONTENDERS[mode] if one in told.contenders):
                         words = [name, mode, kind, str(rows), str(dimensions)]
                         if "/".join(words) in quiet(known) or time.monotonic() > until:
                             continue
@@ -250,6 +250,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
     parser.add_argument("--rows", nargs="*", type=int, default=list(SIZES))
     parser.add_argument("--dimensions", nargs="*", type=int, default=list(DIMENSIONS))
+    parser.add_argument("--contenders", nargs="*", default=list(TOP), help="of the columns")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop then, and go on later")
     parser.add_argument("--results", type=Path, default=Path("peers.jsonl"))
     told = parser.parse_args()

@@ -31,7 +31,7 @@ from batchembed.spec import unsendable
 from batchembed.store import Store, Writer
 
 OTHER_FORMS = frozenset({".csv", ".tsv", ".parquet", ".json", ".jsonl", ".xlsx"})
-_FINISHED = "finished"
+_FINISHED, _PART = "finished", "part"
 _WRITABLE = "give the file to write as `--out`, in a folder where you may write"
 _WORTH_TELLING = 5.0
 _MINUTE = 60
@@ -72,7 +72,7 @@ def similarity(
     keep.sweep(".")
 
     def made(known: Path | None) -> Compared:
-        with _writer(keep, _FINISHED, out) as writer:
+        with _writer(keep, _FINISHED, out, part=_PART if settings.dense else None) as writer:
             compared = compare(
                 *(mine, theirs, settings),
                 write=writer,
@@ -112,10 +112,10 @@ def arrow_writer(out: Path) -> Writer:
     return _writer(Store(out.absolute().parent), out.name, out)
 
 
-def _writer(store: Store, name: str, out: Path) -> Writer:
+def _writer(store: Store, name: str, out: Path, *, part: str | None = None) -> Writer:
     """Return the file in a store that is to become `out`."""
     try:
-        return store.create(name, hashed=False)
+        return store.create(name, hashed=False, part=part)
     except OSError as error:
         raise UsageError(f"cannot write `{out}`: {error.strerror}", hint=_WRITABLE) from error
 

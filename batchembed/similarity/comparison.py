@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchembed.errors import JobError
-from batchembed.similarity import output
+from batchembed.similarity import output, resuming
 from batchembed.similarity.blocks import Grid, Side
 from batchembed.similarity.choosing import alone, fastest
 from batchembed.similarity.dense import DenseScores
@@ -23,6 +23,7 @@ from batchembed.similarity.kept import Kept
 from batchembed.similarity.neighbors import join
 from batchembed.similarity.pairs import KnownPairs, Pairs, PairSearch
 from batchembed.similarity.products import Float32, Product
+from batchembed.similarity.resuming import Part
 from batchembed.similarity.settings import (
     METADATA_KEY,
     Compared,
@@ -83,17 +84,16 @@ def compare(
         work = replace(work, grid=grid)
     product = grid.product or work.product()
     about = output.metadata(asked, mine, theirs)
-    kept = None if keep is None or settings.dense else work.kept(keep, about, product)
+    lasting = not settings.dense or (isinstance(write, Part) and write.part is not None)
+    kept = work.kept(keep, about, product) if keep is not None and lasting else None
     work = replace(work, grid=replace(grid, product=product), keep=kept)
     try:
         with alone(product):
-            schema, batches = work.batches(about)
-            written = _Counted(batches)
-            output.write(write, schema, written)
+            scores = work.write(write, about)
     finally:
         if kept is not None:
             kept.close()
-    return work.compared(written.scores, time.monotonic() - started)
+    return work.compared(scores, time.monotonic() - started)
 
 
 def unless_damaged(make: Callable[[Path | None], Made], known: Path) -> Made:
@@ -145,16 +145,29 @@ class _Work:
 
     def kept(self, folder: Path, about: dict[bytes, bytes], product: Product) -> Kept:
         """Return what was kept of this very comparison; it is cut as it was cut then."""
-        cut = {"tile": self.grid.tile, "budget": self.grid.budget, "product": product.name}
+        cut: dict[str, Any] = {"tile": self.grid.tile, "budget": self.grid.budget}
+        if self.settings.dense:
+            cut = {"dtype": self.settings.dtype, "sums": resuming.sums()}
         known = self.earlier and {"rows": dict(self.earlier.rows)}
         about_all = about[METADATA_KEY].decode()
-        told = {"comparison": about_all, "cut": cut, "known": known}
+        told = {
+            "comparison": about_all,
+            "cut": cut | {"product": product.name},
+            "known": known,
+        }
         return Kept(folder, told, seconds=self.grid.keep_seconds)
 
-    def batches(self, about: dict[bytes, bytes]) -> Batches:
-        """Return the schema, and the record batches as they are made."""
+    def write(self, sink: Any, about: dict[bytes, bytes]) -> int:
+        """Write the file; return how many scores it holds."""
         if self.settings.dense:
-            return self._dense(about)
+            return self._dense(sink, about)
+        schema, batches = self._batches(about)
+        written = _Counted(batches)
+        output.write(sink, schema, written)
+        return written.scores
+
+    def _batches(self, about: dict[bytes, bytes]) -> Batches:
+        """Return the schema, and the record batches as they are made."""
         if self.settings.top_k is not None:
             return self._neighbors(self.settings.top_k, about)
         assert self.settings.min_score is not None
@@ -205,7 +218,7 @@ class _Work:
             return schema, _groups(schema, search.run(), ids)
         return schema, output.pairs_batches(schema, search.run(), self.left[0], self.other[0])
 
-    def _dense(self, about: dict[bytes, bytes]) -> Batches:
+    def _dense(self, sink: Any, about: dict[bytes, bytes]) -> int:
         value = pa.float16() if self.settings.dtype == "float16" else pa.float32()
         schema = output.dense_schema(self.left[0].ids.type, self.other[0].rows, value, about)
         scores = DenseScores(
@@ -215,7 +228,11 @@ class _Work:
             grid=self.grid,
             progress=self.progress,
         )
-        return schema, scores.batches(schema)
+        if self.keep is None:
+            output.write(sink, schema, scores.batches(schema))
+        else:
+            resuming.write(sink, schema, lambda first: scores.batches(schema, first), self.keep)
+        return self.left[1].kept.size * self.other[1].kept.size
 
     def _place(self, of: Surveyed) -> Place:
         vectors, found = of

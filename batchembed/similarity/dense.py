@@ -57,30 +57,35 @@ class DenseScores:
         self._absent = np.flatnonzero(self.right.squares == 0)
         self._buffers, self._parts = Buffers(np.float32), Buffers(np.float32)
 
-    def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in corpus order; the schema says whether scores are 16 or 32 bits.
+    def batches(self, schema: pa.Schema, first: int = 0) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in corpus order, from batch `first` on; the schema gives scores' bits.
 
         A batch must be written before the next is asked for: its memory is used again.
         """
         kind = schema.field("scores").type
         names = self.left.vectors.ids
-        for number, scores in self._stripes(np.dtype(kind.value_type.to_pandas_dtype())):
+        if first:
+            self.meter.add(
+                min(first * self.height, int(self.left.rows.size)) * int(self.right.rows.size)
+            )
+        for number, scores in self._stripes(np.dtype(kind.value_type.to_pandas_dtype()), first):
             count = self.left.length(number)
             ids = names.slice(number * self.height, count)
             yield pa.record_batch([ids, self._lists(number, scores[:count], kind)], schema=schema)
             self.meter.add(count * int(self.right.rows.size))
 
-    def _stripes(self, value: np.dtype[Any]) -> Iterator[tuple[int, Scores]]:
+    def _stripes(self, value: np.dtype[Any], first: int) -> Iterator[tuple[int, Scores]]:
         """Yield (stripe, its scores) in order, while threads make those that follow."""
         shape = self.height, int(self.right.rows.size)
-        count = min(self.left.tiles, self.threads + _AHEAD + 1)
+        count = max(1, min(self.left.tiles - first, self.threads + _AHEAD + 1))
         rooms = [np.zeros(shape, value) for _ in range(count)]
         with ThreadPoolExecutor(self.threads) as pool:
             waiting = deque(
-                pool.submit(self._fill, number, room) for number, room in enumerate(rooms[:-1])
+                pool.submit(self._fill, number, rooms[number % count])
+                for number in range(first, first + count - 1)
             )
             try:
-                for number in range(self.left.tiles):
+                for number in range(first, self.left.tiles):
                     if (ahead := number + count - 1) < self.left.tiles:
                         room = rooms[ahead % count]
                         waiting.append(pool.submit(self._fill, ahead, room))
@@ -96,8 +101,9 @@ class DenseScores:
             block = self._product(rows, _padded(self.right[j].operand, TILE))[:, :width]
             target = scores[:, j * TILE : j * TILE + width]
             if self.left.unit:
-                np.clip(block, -1.0, 1.0, out=block)
-            np.copyto(target, block, casting="same_kind")
+                np.clip(block, -1.0, 1.0, out=target, casting="same_kind")
+            else:
+                np.copyto(target, block, casting="same_kind")
         if self.diagonal:
             own = np.arange(self.left.length(number))
             scores[own, number * self.height + own] = 1.0

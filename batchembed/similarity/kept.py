@@ -4,7 +4,8 @@ Theory of operation. Everything is frames with checksums, as in the ledger's seg
 by name, after a first frame that says of which comparison they are. Nearest rows keep a
 snapshot, replaced as a whole: which blocks are done, and the candidates so far. Pairs and dense
 scores come in row order, so they keep a log: each finished stretch of rows, once. Whatever is
-torn, damaged or of another comparison counts as not there, and is made again.
+torn, damaged or of another comparison counts as not there, and is made again. (Dense scores
+themselves stay in the file that they are for: `resuming`.)
 """
 
 from __future__ import annotations
@@ -53,6 +54,12 @@ class Kept:
         """Return whether it is time for a snapshot."""
         return self._clock() >= self._due
 
+    def wait(self, began: float | None = None) -> None:
+        """Be due again after `seconds`, or later where keeping took long that `began` then."""
+        now = self._clock()
+        took = 0.0 if began is None else now - began
+        self._due = now + (max(self._seconds, _TIMES * took) if self._seconds else 0)
+
     def snapshot(self, frames: Iterable[Arrays]) -> None:
         """Keep these frames in place of the last snapshot."""
         began = self._clock()
@@ -66,8 +73,7 @@ class Kept:
             for part in _packed({"frames": np.array(count)}):
                 writer.write(part)
             writer.commit()
-        now = self._clock()
-        self._due = now + (max(self._seconds, _TIMES * (now - began)) if self._seconds else 0)
+        self.wait(began)
 
     def snapshot_frames(self) -> list[Arrays]:
         """Return the frames of the last snapshot; [] unless all of them are whole."""

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import random
 import traceback
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
 import pytest
@@ -191,7 +191,8 @@ class Racer:
 def racer(store, shard, job, gate):
     """Start one; it waits at the gate first."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=_race, args=(store, shard, job, gate, theirs))
+    given = (store, shard, job, gate, theirs)
+    process = multiprocessing.Process(target=_race, args=given, daemon=True)
     process.start()
     theirs.close()
     return Racer(shard, process, ours)
@@ -238,20 +239,31 @@ def raced(tmp_path, job, rng, *, rounds):
         rng.shuffle(shards)
         gate = multiprocessing.Barrier(len(shards))
         racers = [racer(store, shard, job, gate) for shard in shards]
-        ended = [(one, one.ended()) for one in racers]
-        yield store, ended
-        for one, how in ended:
-            if how == "in":
-                one.pipe.send("end")
-            one.process.join(30)
-            assert one.process.exitcode == 0
+        try:
+            ended = [(one, one.ended()) for one in racers]
+            yield store, ended
+            for one, how in ended:
+                if how == "in":
+                    one.pipe.send("end")
+                one.process.join(30)
+                assert one.process.exitcode == 0
+        finally:  # also when what came is wrong: none may outlive the test
+            for one in racers:
+                one.process.kill()
+                one.process.join()
 
 
 def check_raced(tmp_path, a_job, rounds):
     """All that came in have one number; others were refused for it, or for a shard held twice."""
     rng = random.Random(SEED)
     print("seed", SEED)
-    for store, ended in raced(tmp_path, a_job, rng, rounds=rounds):
+    with closing(raced(tmp_path, a_job, rng, rounds=rounds)) as races:
+        check_races(races)
+
+
+def check_races(races):
+    """Look at each round."""
+    for store, ended in races:
         came = [one.shard for one, how in ended if how == "in"]
         of = {shard.of for shard in came}
         assert len(of) == 1, ended
@@ -337,14 +349,18 @@ def come_and_go(root, *, processes, times):
     for number in range(processes):
         ours, theirs = multiprocessing.Pipe()
         shard = Shard(number, processes) if number % 2 else None
-        one = multiprocessing.Process(target=_come_and_go, args=(root, shard, times, gate, theirs))
+        given = (root, shard, times, gate, theirs)
+        one = multiprocessing.Process(target=_come_and_go, args=given, daemon=True)
         one.start()
         pipes.append(ours)
         started.append(one)
-    met = [how for pipe in pipes for how in pipe.recv()]
-    for one in started:
-        one.join(30)
-    return met
+    try:
+        assert all(pipe.poll(60) for pipe in pipes), "one of them hangs"
+        return [how for pipe in pipes for how in pipe.recv()]
+    finally:
+        for one in started:
+            one.kill()
+            one.join()
 
 
 @forks

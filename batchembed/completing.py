@@ -75,6 +75,7 @@ def _form(run: Run, spec: Spec, ledger: Ledger) -> publish.Form:
         REASONS,
         run.job.output.part_rows,
         ledger.outputs,
+        extents=spec.on_long_text != "reject",
     )
 
 
@@ -89,6 +90,7 @@ def manifest_of(
     """Return the manifest over what is staged."""
     summary = run.summary
     summary.rejected, summary.reasons = staged.rejected, staged.reasons
+    summary.long, summary.on_long_text = staged.long, spec.on_long_text
     return Manifest(
         format=FORMAT,
         batchembed=VERSION,
@@ -104,6 +106,7 @@ def manifest_of(
             "embedded": summary.sent,
             "reused": summary.reused,
             "rejected": staged.rejected,
+            **({"long": staged.long} if spec.on_long_text != "reject" else {}),
         },
         reasons=staged.reasons,
         bill=_told_bill(ledger.bill, price_of(run.job, spec)),
@@ -205,6 +208,7 @@ def only_compare(run: Run, manifest: Manifest) -> Summary:
     summary.rows, summary.distinct = manifest.counts["rows"], manifest.counts["distinct"]
     summary.reused = summary.distinct
     summary.rejected, summary.reasons = manifest.counts["rejected"], manifest.reasons
+    summary.long, summary.on_long_text = manifest.counts.get("long", 0), run.job.model.on_long_text
     if not directory.is_compared(run.store, manifest, _wanted(run.job)):
         run.store.delete(NEXT)
         manifest = compare_as_asked(

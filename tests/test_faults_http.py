@@ -119,7 +119,7 @@ ROWS = {
         then=3,
     ),
     "54 one text too large alone": Row(
-        if_any(faults.status(413), BAD), 3, ("1 refused",), 12, rejected=(BAD,), then=3
+        if_any(faults.status(413), BAD), 3, ("1 too_long",), 12, rejected=(BAD,), then=3
     ),
     "55 422": Row(
         if_any(faults.status(422, VALIDATION), BAD),

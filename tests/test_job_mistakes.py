@@ -86,10 +86,6 @@ MISTAKES = {
     "no dimensions": (settings(model={"dimensions": 0}), "`model.dimensions` is `0`: must be 1 or"),
     "half a dimension": (settings(model={"dimensions": 1.5}), "must be a whole number"),
     "a flag that is none": (settings(model={"normalize": 1}), "must be true or false"),
-    "truncation": (
-        settings(model={"on_long_text": "truncate"}),
-        '`model.on_long_text` is `"truncate"`: is not available yet; so far only "reject"',
-    ),
     "no way for long texts": (settings(model={"on_long_text": "cut"}), 'must be "reject"'),
     "an unknown endpoint": (
         settings(model=ALEPH | {"endpoint": "x"}),

@@ -133,11 +133,32 @@ def test_a_text_at_fault_is_not_taken_for_a_large_request(message):
 
 
 @pytest.mark.parametrize("code", [400, 413, 422])
-def test_one_text_alone_cannot_be_too_many(code):
-    """There is nothing to halve, so it is the text that is refused."""
-    found = sort(code, error("Requested 9 tokens, max 5 tokens per request"), n=1)
-    assert isinstance(found, Refused)
-    assert found.status == code
+@pytest.mark.parametrize(
+    ("message", "share"),
+    [
+        ("Requested 9 tokens, max 5 tokens per request", 5 / 9),
+        (
+            "maximum context length is 8192 tokens, however you requested 9000 tokens (9000",
+            8192 / 9000,
+        ),
+        ("maximum context length is 512 tokens. However, you requested 600 tokens", 512 / 600),
+        ("`inputs` must have less than 512 tokens. Given: 600", 512 / 600),
+        ("Input id 0 has 9000 tokens, exceeding max 8192 tokens", 8192 / 9000),
+        ("Invalid 'input': maximum context length is 8192 tokens.", None),
+        ("the input length exceeds the context length", None),
+    ],
+)
+def test_one_text_alone_is_too_long(code, message, share):
+    """There is nothing to halve; how much of it would have passed is read where it is said."""
+    found = sort(code, error(message), n=1)
+    assert isinstance(found, TooLarge)
+    assert found.share == (None if share is None else pytest.approx(share))
+
+
+def test_a_413_without_words_is_of_one_text_as_well():
+    """A proxy that lets no more bytes through says nothing else."""
+    assert isinstance(sort(413, b"", n=1), TooLarge)
+    assert isinstance(sort(400, b"", n=1), Refused)
 
 
 def test_max_tokens_per_request_is_known_by_its_code():

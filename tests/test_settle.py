@@ -184,8 +184,8 @@ def test_twins_that_a_server_may_fold_are_held_and_stand_together():
         other = Response(vectors(["another"]), 1)
         assert judge(one, other, FACTS).folds is False
         assert judge(one, Response(vectors(["x"]) * 0, 1), FACTS).folds is None
-        assert settle.unasked(one, folds=False) is None
-        assert settle.unasked(one, folds=True).keep is one.held
+        assert settle.unasked(one, FACTS) is None
+        assert settle.unasked(one, KNOWN).keep is one.held
 
 
 KNOWN = dataclasses.replace(FACTS, folds=True)

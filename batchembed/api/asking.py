@@ -41,6 +41,9 @@ class _Gathered:
         numbers = np.ascontiguousarray(keys).view("<u8")[:, 0].tolist()
         self.vectors.update(zip(numbers, vectors, strict=True))
 
+    def section(self, of: bytes, key: bytes) -> None:
+        """Know of no section: it is asked for again."""
+
     def reject(self, rejects: list[Reject]) -> None:
         """Leave the number without a vector."""
 
@@ -64,7 +67,8 @@ def embed_texts(
         monitor=Monitor("quiet"),
         clock=SystemClock(),
         most_rejects=len(asked),
-        ask_about=False,  # every request is of one text: there is nothing to fit
+        # Every request is of one text: there is nothing to fit, but for where long texts are cut.
+        ask_about=spec.on_long_text != "reject",
     )
     requests = [_request(number, one) for number, one in enumerate(asked)]
     local.embed(_hurried(job), local.Few(requests), plant)

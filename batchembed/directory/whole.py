@@ -179,6 +179,8 @@ def open_ledger(
     if manifest is not None:
         ledger.bill.add(manifest.bill, manifest.model_versions)
         ledger.rejects.update((reject.key, reject) for reject in known_rejects(store, manifest))
+    for part in published:
+        ledger.sections.extents |= part.extents()
     ledger.load()
     return ledger, damaged
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from batchembed.embed import long
 from batchembed.embed.caps import Caps
 from batchembed.embed.crew import Crew
 from batchembed.embed.endings import disk_error, nothing_passes, out_of_patience, too_many_rejects
@@ -14,7 +15,7 @@ from batchembed.embed.parties import Feed, Kept, Listener, Rules
 from batchembed.embed.purse import Purse
 from batchembed.embed.settle import harmless, judge, unasked
 from batchembed.embed.upcoming import Upcoming
-from batchembed.embed.verdicts import Facts, Part, Verdict
+from batchembed.embed.verdicts import Facts, Part, Verdict, Vouched
 from batchembed.embed.versions import Versions
 from batchembed.errors import ActionNeededError, BatchembedError
 from batchembed.exchange import (
@@ -117,17 +118,20 @@ class Loop:
 
     async def settle(self, request: Request, feed: Feed) -> None:
         """Bring every text of a request to a vector or a reject, or leave it for the next run."""
-        waiting = [Part(piece) for piece in reversed(self.caps.pieces(request))]
+        pieces = long.apart(self.caps.pieces(request), self._facts())
+        waiting = [Part(piece) for piece in reversed(pieces)]
         while waiting:
-            part = waiting.pop()
-            held = unasked(part, folds=self.folds >= FOLDS_PROVEN) or await self.purse.admit(part)
+            part, facts = waiting.pop(), self._facts()
+            held = unasked(part, facts) or long.known(part, facts, self.ledger)
+            held = held or await self.purse.admit(part)
             if held is not None:
                 self._apply(held, feed)
                 waiting += held.again
                 continue
             if (outcome := await self.attempt(part.request)) is None:
                 return
-            verdict = judge(part, outcome, self._facts())
+            facts = self._facts()
+            verdict = long.followed(part, judge(part, outcome, facts), facts)
             if isinstance(outcome, Response) and (why := self.versions.objection(outcome)):
                 verdict = Verdict(end=why)
             self._apply(verdict, feed)
@@ -184,19 +188,13 @@ class Loop:
         """Keep what there is to keep first: it is paid for."""
         try:
             if (kept := verdict.keep) is not None:
-                self.ledger.append(
-                    kept.keys,
-                    kept.vectors,
-                    tokens=kept.tokens,
-                    model_version=kept.model_version,
-                    outputs=kept.outputs,
-                    rows=kept.rows,
-                )
+                self._keep(kept)
                 self.dimensions, self.outputs = kept.vectors.shape[1], kept.outputs
                 self.answers += 1
                 self.opened.set()
-                self.listener.answered(len(kept.keys), kept.tokens)
                 self._passed()
+            if verdict.joined is not None:
+                self._keep(verdict.joined)
             if verdict.failure is not None and verdict.failure[0] in DOUBTED:
                 self.held += verdict.rejects
             elif verdict.rejects:
@@ -213,6 +211,11 @@ class Loop:
             self.caps.tighten(feed, texts=verdict.cap, size=verdict.most_bytes)
         if verdict.end is not None:
             self.stop(verdict.end)
+
+    def _keep(self, kept: Vouched) -> None:
+        told = {f.name: getattr(kept, f.name) for f in fields(kept)}
+        self.ledger.append(told.pop("keys"), told.pop("vectors"), **told)
+        self.listener.answered(0 if kept.section_of else len(kept.keys), kept.tokens)
 
     def _passed(self) -> None:
         """Something was answered: so texts refused since the last answer are at fault."""
@@ -275,6 +278,8 @@ class Loop:
             joined=rules.joined,
             outputs=rules.outputs or self.outputs,
             refusals=self.refusals,
+            on_long_text=rules.on_long_text,
+            tokens_per_text=rules.tokens_per_text,
         )
 
     async def _work(self, feed: Feed, *, pilot: bool) -> None:

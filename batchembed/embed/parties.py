@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from batchembed.exchange import Keys, Limits, Reject, Request, RowNumbers, Vectors
+from batchembed.exchange import Extent, Keys, Limits, Reject, Request, RowNumbers, Vectors
 
 
 class Kept(Protocol):
@@ -21,8 +21,17 @@ class Kept(Protocol):
         model_version: str,
         outputs: tuple[str, ...],
         rows: RowNumbers | None = None,
+        section_of: bytes = b"",
+        extent: Extent | None = None,
     ) -> None:
-        """Keep vectors of `rows`; `outputs` names those that each is joined of, if of several."""
+        """Keep vectors of `rows`; `outputs` names those that each is joined of, if of several.
+
+        `section_of` is the key of the text that a vector is of a section of; `extent` what of a
+        text that is too long its vector is of.
+        """
+
+    def section(self, of: bytes, key: bytes) -> tuple[Vectors, int] | None:
+        """Return the vector, (1, d), and the tokens of a section that is kept; else None."""
 
     def reject(self, rejects: list[Reject]) -> None:
         """Keep rejects."""
@@ -62,7 +71,7 @@ class Feed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the job says about the hot loop. Seconds; None: no bound.
+    """What the job says about the hot loop, and the provider. Seconds; None: no bound.
 
     `concurrency`: how many work at first; where the pacer lets more requests be open, up to
     `most_open` do (None: no more). `joined`: of how many vectors each row is joined; `outputs` are
@@ -77,3 +86,5 @@ class Rules:
     patience: float | None = None
     most_rejects: int | None = None
     most_open: int | None = None
+    on_long_text: str = "reject"
+    tokens_per_text: int | None = None

@@ -12,12 +12,14 @@ that this server folds such texts, theirs are believed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchembed.embed.answers import alike, checked, same, sound, twins
+from batchembed.embed.long import shortened
 from batchembed.embed.verdicts import Cut, Facts, Part, Verdict, Vouched
 from batchembed.errors import ActionNeededError
 from batchembed.exchange import (
@@ -41,11 +43,12 @@ BLAMELESS_TRIES_ALONE = 10
 SILENT_TRIES = 3
 LESS = 0.95  # of a size that is known by tokens: texts of the same bytes differ in theirs
 TEARS = 1
+TOO_LONG = "too_long"
 
 
-def unasked(part: Part, *, folds: bool) -> Verdict | None:
+def unasked(part: Part, facts: Facts) -> Verdict | None:
     """Return what follows for `part` without asking: what was held is believed if it `folds`."""
-    return Verdict(keep=part.held) if part.held is not None and folds else None
+    return Verdict(keep=part.held) if part.held is not None and facts.folds else None
 
 
 def harmless(role: Role) -> Request:
@@ -64,7 +67,7 @@ def judge(part: Part, outcome: Outcome, facts: Facts) -> Verdict:  # noqa: PLR09
         case Unavailable():
             return _unavailable(part, outcome, facts)
         case TooLarge():
-            return _too_large(part, outcome)
+            return _too_large(part, outcome, facts)
         case Refused():
             return _refused(part, outcome, facts)
         case Malformed():
@@ -98,10 +101,13 @@ def _answered(part: Part, response: Response, facts: Facts) -> Verdict:
         if facts.folds:
             good, held = good | held, np.zeros_like(held)
     doubtful = np.flatnonzero(~good & ~lost).tolist()
+    long = () if facts.on_long_text == "reject" or part.alone else tuple(_long(response))
     rejects = [
         Reject(request.keys[at].tobytes(), why, request_id=response.request_id)
         for at, why in response.unusable.items()
+        if at not in long
     ]
+    doubtful += long
     if part.alone and doubtful:
         message = "the vector has NaN, infinity or nothing but zeros"
         rejects += _rejects(request, "bad_vector", message, request_id=response.request_id)
@@ -110,9 +116,21 @@ def _answered(part: Part, response: Response, facts: Facts) -> Verdict:
         keep=_vouched(request, response, vectors, good) if good.any() else None,
         rejects=tuple(rejects),
         again=_alone(request, doubtful, _vouched(request, response, vectors), held),
-        failure=("doubtful", "an answer did not prove itself") if doubtful else None,
+        failure=_failure(doubtful, long),
         folds=_folds(part, vectors) if good.any() else None,
     )
+
+
+def _failure(doubtful: list[int], long: tuple[int, ...]) -> tuple[str, str] | None:
+    """Return what did not go well, if anything: what is too long is expected where it is cut."""
+    if len(doubtful) > len(long):
+        return ("doubtful", "an answer did not prove itself")
+    return ("too_large", f"{len(long)} texts are too long for the model") if long else None
+
+
+def _long(response: Response) -> Iterator[int]:
+    """Yield the positions of texts that were left out because they are too long."""
+    return (at for at, why in response.unusable.items() if why == TOO_LONG)
 
 
 def _without_twins(
@@ -180,8 +198,10 @@ def _unavailable(part: Part, outcome: Unavailable, facts: Facts) -> Verdict:
     return Verdict(again=(again,), failure=("unavailable", outcome.reason), try_harmless=silent)
 
 
-def _too_large(part: Part, outcome: TooLarge) -> Verdict:
-    """Cut to the cap that the server named, else halve; a text too large alone is rejected.
+def _too_large(part: Part, outcome: TooLarge, facts: Facts) -> Verdict:
+    """Cut to the cap that the server named, else halve; a text too large alone is another matter.
+
+    It is rejected, or what the job wants of it is asked instead.
 
     A cap that was not named is learnt when both halves pass: where one of them is too large as
     well, it may be down to one long text, and says nothing of others.
@@ -189,7 +209,11 @@ def _too_large(part: Part, outcome: TooLarge) -> Verdict:
     size = len(part.request)
     failure = ("too_large", outcome.reason)
     if size == 1:
-        rejects = _rejects(part.request, "too_long", outcome.reason)
+        if facts.begins:  # as a proxy's 413 for whatever comes
+            return Verdict(again=(part,), failure=failure, try_harmless=True)
+        if again := shortened(part, facts, outcome.share):
+            return Verdict(again=again, failure=failure)
+        rejects = _rejects(part.request, TOO_LONG, outcome.reason)
         return Verdict(rejects=tuple(rejects), failure=failure)
     named = outcome.texts_per_request
     cap = named if named and named < size else None

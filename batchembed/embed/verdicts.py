@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from batchembed.errors import BatchembedError
-from batchembed.exchange import Keys, Reject, Request, RowNumbers, Vectors
+from batchembed.exchange import Extent, Keys, Reject, Request, RowNumbers, Vectors
 
 REFUSED_IN_ROW = 2  # after so many, the next refusal asks whether anything would pass
 
@@ -24,6 +24,39 @@ class Cut:
     passed: int = 0
 
 
+@dataclass(slots=True)
+class Long:
+    """A text that is too long, on its way to a vector: the one text of `request`.
+
+    `open` sections have no vector yet, `found` ones stand there by their start. `dropped`: no
+    section of it is wanted any more.
+    """
+
+    request: Request
+    open: int = 0
+    found: dict[int, Vouched] = field(default_factory=dict)
+    dropped: bool = False
+
+    @property
+    def text(self) -> str:
+        """The text."""
+        return self.request.texts[0]
+
+    @property
+    def key(self) -> bytes:
+        """Its key."""
+        return bytes(self.request.keys[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A stretch of a text that is too long: its characters in [start, stop)."""
+
+    long: Long
+    start: int
+    stop: int
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A request, or what is left of one, and what happened to it so far.
@@ -32,7 +65,8 @@ class Part:
     unavailable while other requests were answered; `answers` is how many were at the last time,
     `tries` how often it was unavailable at all. `held`: what it was answered before, together with
     a text that differs little; it is paid for, and lost (asked again) when the run ends now.
-    `tears` is how often its answer was torn; `cut` is what it is one half of.
+    `tears` is how often its answer was torn; `cut` is what it is one half of,
+    `section` what it is of a text that is too long.
     """
 
     request: Request
@@ -43,6 +77,7 @@ class Part:
     held: Vouched | None = None
     tears: int = 0
     cut: Cut | None = None
+    section: Section | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +86,8 @@ class Facts:
 
     `folds`: it is proven that the server gives one vector to texts that differ little.
     `refusals` were told in a row, with no answer in between. `joined`: each row's vector is joined
-    of so many, whose names `outputs` are, once known.
+    of so many, whose names `outputs` are, once known. `on_long_text` says what becomes of a text
+    that is too long, `tokens_per_text` how many the model reads, if that is known.
     """
 
     answers: int
@@ -62,17 +98,26 @@ class Facts:
     refusals: int = 0
     joined: int = 1
     outputs: tuple[str, ...] = ()
+    on_long_text: str = "reject"
+    tokens_per_text: int | None = None
+
+    @property
+    def begins(self) -> bool:
+        """Whether nothing has passed yet, not even a harmless text."""
+        return not self.answers and not self.harmless_passed
 
     @property
     def doubted(self) -> bool:
         """Whether the job may be at fault, and not a text: nothing passes, as far as is known."""
-        begins = not self.answers and not self.harmless_passed
-        return begins or self.refusals >= REFUSED_IN_ROW
+        return self.begins or self.refusals >= REFUSED_IN_ROW
 
 
 @dataclass(frozen=True, slots=True)
 class Vouched:
-    """What an answer proved: `keys` (n, 16), `vectors` (n, d), `rows` (n,) or None."""
+    """What an answer proved: `keys` (n, 16), `vectors` (n, d), `rows` (n,) or None.
+
+    `section_of` is the key of the text that it is a section of, `extent` what it is of its own.
+    """
 
     keys: Keys
     vectors: Vectors
@@ -80,11 +125,13 @@ class Vouched:
     model_version: str
     outputs: tuple[str, ...] = ()
     rows: RowNumbers | None = None
+    section_of: bytes = b""
+    extent: Extent | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do. `again` is asked from its end.
+    """What to do. `again` is asked from its end. `joined` is a mean, made of what was kept.
 
     `cap` is a limit of texts a request, as told, and `most_bytes` one of its size.
     `try_harmless`: nothing else is answered, so find out first whether anything would be.
@@ -92,6 +139,7 @@ class Verdict:
     """
 
     keep: Vouched | None = None
+    joined: Vouched | None = None
     rejects: tuple[Reject, ...] = ()
     again: tuple[Part, ...] = ()
     cap: int | None = None

@@ -125,6 +125,8 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
             outputs=plant.outputs,
             patience=job.limits.patience,
             most_rejects=plant.most_rejects,
+            on_long_text=spec.on_long_text,
+            tokens_per_text=bounds.tokens_per_text,
         )
         summary = plant.monitor.summary
         purse = Purse(plant.budget, plant.ledger, lambda: summary.to_send - summary.sent)

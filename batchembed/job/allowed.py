@@ -68,15 +68,6 @@ def instruction(value: object) -> str | dict[Role, str]:
     raise ValueError('must be a text, or one for each role: { query = "…", document = "…" }')
 
 
-def on_long_text(value: object) -> str:
-    """Return what becomes of texts that are too long. Raises ValueError."""
-    if value in ("truncate", "mean"):
-        raise ValueError('is not available yet; so far only "reject"')
-    if value != "reject":
-        raise ValueError('must be "reject"')
-    return "reject"
-
-
 def concurrency(value: object) -> int | Literal["auto"]:
     """Return the requests in flight at once. Raises ValueError."""
     if value == "auto":

@@ -115,10 +115,8 @@ class Model:
     """Make every vector of length 1."""
     base_url: Word | None = None
     """Where the API is, for servers of your own."""
-    on_long_text: Annotated[
-        str, PlainValidator(allowed.on_long_text, json_schema_input_type=Literal["reject"])
-    ] = "reject"
-    """What becomes of a text too long for the model: "reject" names it in rejects.arrow."""
+    on_long_text: Literal["reject", "truncate", "mean"] = "reject"
+    """What becomes of a text too long for the model: it is rejected, cut, or the mean of parts."""
     endpoint: Literal[
         "auto",
         "semantic_embed",

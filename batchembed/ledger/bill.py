@@ -39,10 +39,14 @@ class Bill:
         self.add(told, other.model_versions)
 
     def count(self, texts: int, note: Mapping[str, Any]) -> None:
-        """Add what the note of a frame says was billed for so many texts."""
+        """Add what the note of a frame says was billed for so many texts.
+
+        A section of a text is a request and no text; a mean of sections is a text and no request.
+        """
         tokens = note.get("tokens", 0)
-        self.requests += bool(texts or tokens)
-        self.texts += texts
+        mean = "extent" in note and not tokens
+        self.requests += bool(texts or tokens) and not mean
+        self.texts += 0 if "section_of" in note else texts
         self.tokens += tokens
         self.unsure += note.get("unsure", 0)
         rate = note.get("rate", "")

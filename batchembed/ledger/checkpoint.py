@@ -22,12 +22,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from batchembed.exchange import Keys, Reject, RowNumbers, Vectors
+from batchembed.exchange import Extent, Keys, Reject, RowNumbers, Vectors
 from batchembed.ledger import join
 from batchembed.ledger.bill import Bill
 from batchembed.ledger.files import segments, together
 from batchembed.ledger.join import Missing
 from batchembed.ledger.places import NOWHERE, SOURCE_BITS, Places, Source
+from batchembed.ledger.sections import Sections
 from batchembed.segments import REJECTS, Damage, read_frames, rejects_frame, vectors_frame
 from batchembed.spec import KEY_BYTES
 from batchembed.store import CHECKPOINT, Appender, Store
@@ -89,6 +90,7 @@ class Ledger:
         self.rate = ""
         self.damage = Damage()
         self.rejects: dict[bytes, Reject] = {}
+        self.sections = Sections()
         self.bill, self.own = Bill(), Bill()
         self.others: list[Bill] = []
         self.places: Places | None = None
@@ -105,22 +107,35 @@ class Ledger:
         model_version: str,
         outputs: tuple[str, ...] = (),
         rows: RowNumbers | None = None,
+        section_of: bytes = b"",
+        extent: Extent | None = None,
     ) -> None:
         """Keep an answer: `keys` (n, 16), `vectors` (n, d). Returns after a plain write.
 
-        `rows`, (n,), says which rows of the corpus that `missing` was asked for they are of.
+        `rows`, (n,), says which rows of the corpus that `missing` was asked for they are of;
+        `section_of`, of which text's section the vector is, and `extent` what it is of its own.
 
         Raises OSError when the disk does not take it, also one that an fsync met meanwhile.
         """
         note = self._priced({"tokens": tokens, "model_version": model_version})
         if outputs:
             note["outputs"] = self.outputs = outputs
+        if section_of:
+            note["section_of"] = section_of.hex()
+            self.sections.add(section_of, keys[0].tobytes(), vectors, tokens)
+        if extent is not None:
+            note["extent"] = extent._asdict()
+            self.sections.joined(keys[0].tobytes(), extent)
         end = self._write(vectors_frame(keys, vectors, note))
         self.dimensions = vectors.shape[1]
         self._count(len(keys), note)
         if rows is not None and self.places is not None:
             place = self._source << SOURCE_BITS | (end - 4 * vectors.size)
             self.places.note(rows, place, 4 * self.dimensions)
+
+    def section(self, of: bytes, key: bytes) -> tuple[Vectors, int] | None:
+        """Return the vector, (1, d), and the tokens of a section of a text that has none yet."""
+        return self.sections.get(of, key)
 
     def reject(self, rejects: list[Reject]) -> None:
         """Keep that these texts have no vector."""
@@ -224,6 +239,7 @@ class Ledger:
                     self.dimensions = self.dimensions or frame.width // 4
                     self.outputs = self.outputs or tuple(frame.note.get("outputs", ()))
                     bill.count(len(frame.keys), frame.note)
+                    self.sections.heard(path, frame)
             bill.unsure += at_risk
         return bill
 

@@ -17,7 +17,7 @@ class Summary:
     `server` is what it said it runs,
     `learnt` what its refusals showed that a request may hold. `needless_tokens` of `tokens`
     bought nothing that was kept; `pace`: how well the limits were used, as `pacing.Figures`
-    tells it.
+    tells it. `long` rows were too long for the model, and are what `on_long_text` says.
     """
 
     path: str = ""
@@ -49,6 +49,8 @@ class Summary:
     exit_code: int = 0
     server: str = ""
     learnt: dict[str, int] = field(default_factory=dict)
+    long: int = 0
+    on_long_text: str = "reject"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

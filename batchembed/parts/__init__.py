@@ -6,6 +6,7 @@ from batchembed.parts.columns import (
 )
 from batchembed.parts.manifest import (
     EMBEDDINGS,
+    EXTENT,
     FORMAT,
     KEY,
     MANIFEST,
@@ -34,6 +35,7 @@ from batchembed.parts.vectors import (
 
 __all__ = [
     "EMBEDDINGS",
+    "EXTENT",
     "FORMAT",
     "KEY",
     "MANIFEST",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchembed.errors import ActionNeededError
-from batchembed.exchange import Keys, Vectors
-from batchembed.parts.manifest import KEY, vector_columns
+from batchembed.exchange import Extent, Keys, Vectors
+from batchembed.parts.manifest import EXTENT, KEY, vector_columns
 from batchembed.spec import KEY_BYTES
+
+EXTENTS = pa.struct([pa.field(name, pa.int64()) for name in Extent._fields])
 
 
 def part_schema(
@@ -22,27 +25,39 @@ def part_schema(
     about: dict[str, Any],
     *,
     outputs: tuple[str, ...] = (),
+    extents: bool = False,
 ) -> pa.Schema:
     """Return the schema of a part: the kept columns, then each row's vectors and its key.
 
-    `dimensions` is that of one vector; `outputs` names them where they are several.
+    `dimensions` is that of one vector; `outputs` names them where they are several. With
+    `extents`, the last column is what of a text that is too long its vector is of.
     """
     value = pa.float16() if dtype == "float16" else pa.float32()
     schema = kept
     for name in vector_columns(outputs):
         schema = schema.append(pa.field(name, pa.list_(pa.field("item", value), dimensions)))
     schema = schema.append(pa.field(KEY, pa.binary(KEY_BYTES)))
+    if extents:
+        schema = schema.append(pa.field(EXTENT, EXTENTS))
     metadata = {**(kept.metadata or {}), b"batchembed": orjson.dumps(about)}
     return schema.with_metadata(metadata)
 
 
 def part_batch(
-    schema: pa.Schema, kept: pa.RecordBatch, vectors: Vectors, has: NDArray[np.bool_], keys: Keys
+    schema: pa.Schema,
+    kept: pa.RecordBatch,
+    vectors: Vectors,
+    has: NDArray[np.bool_],
+    keys: Keys,
+    *,
+    extents: Mapping[bytes, Extent] | None = None,
 ) -> pa.RecordBatch:
     """Return a batch of a part. `vectors` is (n, d); where `has` (n,) is False the vector is null.
 
     They are cut into as many columns as the schema has for them. A key of zeros (a row without
-    text) becomes null. Raises ActionNeededError for a number that the dtype cannot hold.
+    text) becomes null. `extents` are known by key, where the schema has them.
+
+    Raises ActionNeededError for a number that the dtype cannot hold.
     """
     field_type = schema.field(len(kept.columns)).type
     has_key: NDArray[np.bool_] = np.any(keys, axis=1)
@@ -55,9 +70,12 @@ def part_batch(
         )
         for at in range(0, values.shape[1], size)
     ]
-    return pa.RecordBatch.from_arrays(
-        [*kept.columns, *columns, _key_column(keys, has_key)], schema=schema
-    )
+    columns.append(_key_column(keys, has_key))
+    if schema.names[-1] == EXTENT:
+        found = [extents.get(key.tobytes()) for key in keys] if extents else [None] * len(keys)
+        told = [extent and extent._asdict() for extent in found]
+        columns.append(pa.array(told, EXTENTS))
+    return pa.RecordBatch.from_arrays([*kept.columns, *columns], schema=schema)
 
 
 def _halved(vectors: Vectors) -> NDArray[np.float16]:

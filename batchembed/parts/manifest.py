@@ -20,7 +20,7 @@ LOST = "delete it and run the job again: it is made anew, from what is paid for"
 EMBEDDINGS = "embeddings"
 SIMILARITY = "similarity"
 REJECTS = "rejects.arrow"
-VECTOR, KEY = "embedding", "embedding_key"
+VECTOR, KEY, EXTENT = "embedding", "embedding_key", "embedding_extent"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchembed.exchange import Keys, Reject
-from batchembed.parts.manifest import KEY, VECTOR, FileNote, Manifest
+from batchembed.exchange import Extent, Keys, Reject
+from batchembed.parts.manifest import EXTENT, KEY, VECTOR, FileNote, Manifest
 from batchembed.spec import KEY_BYTES
 from batchembed.store import Store
 
@@ -59,6 +59,19 @@ class PublishedPart:
                 if len(batch)
             ]
         return np.array(starts, np.int64).reshape(-1, len(self.columns))
+
+    def extents(self) -> dict[bytes, Extent]:
+        """Return what of its text a vector is of, by key, for texts that are too long."""
+        found: dict[bytes, Extent] = {}
+        with pa.memory_map(str(self.path)) as file:
+            reader = pa.ipc.open_file(file)
+            if EXTENT not in reader.schema.names:
+                return found
+            for number in range(reader.num_record_batches):
+                batch = reader.get_batch(number).select([KEY, EXTENT])
+                for row in batch.filter(batch.column(1).is_valid()).to_pylist():
+                    found[row[KEY]] = Extent(**row[EXTENT])
+        return found
 
 
 def file_sha256(path: Path) -> str:

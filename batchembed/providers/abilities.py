@@ -19,8 +19,8 @@ _HINTS = {
     "prefixes": "leave them out: set `representation`, which it knows itself",
     "prompts": "give the words themselves as `prefixes`",
     "normalize": "leave it out: its vectors have length 1",
-    "on_long_text": "leave it at `reject`: texts that are too long are named in rejects.arrow",
 }
+_REFUSING = {"tei-openai": "tei", "ollama-openai": "ollama"}  # the same server, another route
 _NAMES = {"instructions": "instruction"}  # as the job file has it
 
 
@@ -40,6 +40,7 @@ def defaults(spec: Spec) -> Spec:
                 f"{_who(filled, model)}",
                 hint=_HINTS.get(setting, "leave it out"),
             )
+    _check_long_texts(filled, provider)
     _check_address(filled, provider)
     _check_dimensions(filled, model)
     for setting in ("prefixes", "prompts"):
@@ -109,7 +110,19 @@ def _prefixes(spec: Spec, model: Model) -> tuple[tuple[str, str], ...]:
 
 def _is_given(setting: str, value: object, provider: ProviderInfo) -> bool:
     """Return whether a setting says who is asked, or what the provider is anyway."""
-    return setting in ("provider", "name") or (setting, value) == ("base_url", provider.base_url)
+    ours = ("provider", "name", "on_long_text")
+    return setting in ours or (setting, value) == ("base_url", provider.base_url)
+
+
+def _check_long_texts(spec: Spec, provider: ProviderInfo) -> None:
+    """Raise JobError where texts could be cut by the server, and nobody would know which."""
+    if provider.cuts and spec.on_long_text != "reject":
+        raise JobError(
+            f"on_long_text `{spec.on_long_text}` cannot be had from `{spec.provider}`: it may cut "
+            "long texts itself, without a word",
+            hint="keep texts within what the model reads"
+            + (f", or use provider `{other}`" if (other := _REFUSING.get(spec.provider)) else ""),
+        )
 
 
 def _check_address(spec: Spec, provider: ProviderInfo) -> None:

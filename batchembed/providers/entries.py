@@ -72,6 +72,7 @@ class ProviderInfo:
     (spec, roles, controls, pieces of prompts) takes the place of what is said by tables.
     `dialect` opens its wire form; None for models on this machine. `lane` names its batch API,
     and `jobs` opens the form of that.
+    `cuts`: it may cut long texts without a word, and no request can say that it must not.
     """
 
     name: str
@@ -86,6 +87,7 @@ class ProviderInfo:
     images: bool = False
     lane: str = ""
     jobs: Callable[[], Jobs] | None = None
+    cuts: bool = False
     limits: Limits = field(default_factory=Limits)
     elsewhere: Limits | None = None
     bounds: Callable[[Spec], Limits] | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from batchembed.errors import JobError, MissingExtraError
-from batchembed.exchange import Request, Response
+from batchembed.exchange import Request, Response, TooLarge
 from batchembed.providers.local import TORCH_LIMITS, LocalProvider
 from batchembed.spec import Spec
 
@@ -37,13 +37,19 @@ class Encoder:
         self._prefixes = dict(spec.prefixes)
         self._version = f"{spec.name} ({type(model).__module__.partition('.')[0]})"
 
-    def encode(self, request: Request) -> Response:
-        """Return the vectors of `request`, shape (n, d); too long texts are named, not cut."""
+    def encode(self, request: Request) -> Response | TooLarge:
+        """Return the vectors of `request`, shape (n, d); too long texts are named, not cut.
+
+        One alone is said to be so where the job wants anything else for it than a reject.
+        """
         prefix = self._prefixes.get(request.role, "")
         texts = [prefix + text for text in request.texts]
         lengths = self._lengths(texts)
         longest = self._model.max_seq_length
         unusable = {i: TOO_LONG for i, n in enumerate(lengths) if longest and n > longest}
+        if longest and unusable and len(texts) == 1 and self._spec.on_long_text != "reject":
+            reason = f"the model reads {longest:,} tokens, and the text has {lengths[0]:,}"
+            return TooLarge(reason, share=longest / lengths[0])
         kept = [i for i in range(len(texts)) if i not in unusable]
         vectors = np.zeros((len(texts), self._dimensions()), dtype=np.float32)
         if kept:

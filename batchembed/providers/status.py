@@ -78,6 +78,9 @@ _SHARE = (
     re.compile(r"max is (?P<most>\d+) got (?P<given>\d+)", re.IGNORECASE),
     re.compile(r"batch is (?P<most>\d+)\. \w+ (?:batch )?has (?P<given>\d+)", re.IGNORECASE),
     re.compile(r"limit (?P<most>\d+), requested (?P<given>\d+)", re.IGNORECASE),
+    re.compile(r"length is (?P<most>\d+) tokens.{0,20}?requested (?P<given>\d+)", re.IGNORECASE),
+    re.compile(r"less than (?P<most>\d+) tokens. given: (?P<given>\d+)", re.IGNORECASE),
+    re.compile(r"has (?P<given>\d+) tokens, exceeding max (?P<most>\d+)", re.IGNORECASE),
 )
 _NO_MONEY = re.compile(
     r"calls ?/ ?month|per month|insufficient (?:account )?balance|not enough credits"
@@ -157,7 +160,7 @@ def _blamed(request: Request, status: int, headers: Mapping[str, str], told: Sai
     if len(request) > 1:
         too_large = _too_large(request, status, told, reason)
     else:
-        too_large = TooLarge(reason) if _TOO_LONG.search(told.message) else None
+        too_large = TooLarge(reason, share=_share(told)) if _is_long(status, told) else None
     return too_large or Refused(reason, status, request_id(headers))
 
 
@@ -172,6 +175,12 @@ def _too_large(request: Request, status: int, told: Said, reason: str) -> TooLar
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or _too_much(told):
         return TooLarge(reason, share=_share(told))
     return None
+
+
+def _is_long(status: int, told: Said) -> bool:
+    """Return whether one text alone is too long."""
+    too_much = status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or _too_much(told)
+    return too_much or bool(_TOO_LONG.search(told.message))
 
 
 def _share(told: Said) -> float | None:

@@ -54,7 +54,8 @@ class Table(Protocol):
 class Form:
     """What the parts look like: dimensions, float32 or float16, and what their schema says.
 
-    `dimensions` is that of all vectors of a row together; `outputs` names those, if several.
+    `dimensions` is that of all vectors of a row together; `outputs` names those, if several. With
+    `extents` the parts say what of a text that is too long its vector is of.
     """
 
     dimensions: int
@@ -63,15 +64,17 @@ class Form:
     reasons: tuple[str, ...]
     part_rows: int
     outputs: tuple[str, ...] = ()
+    extents: bool = False
 
 
 @dataclass(slots=True)
 class Staged:
-    """The files of the coming publication, and counts over them."""
+    """The files of the coming publication, and counts over them; `long` rows have an extent."""
 
     parts: list[FileNote]
     rejects: FileNote | None
     reasons: dict[str, int]
+    long: int = 0
 
     @property
     def rejected(self) -> int:
@@ -120,8 +123,15 @@ def clear(sides: Sides, store: Store) -> None:
 def _staged(sides: Sides, store: Store, *, form: Form, heard: Heard) -> Staged:
     corpus, keyed, ledger = sides.corpus, sides.keyed, sides.ledger
     size = form.dimensions // max(1, len(form.outputs))
-    schema = part_schema(corpus.kept_schema, size, form.dtype, form.about, outputs=form.outputs)
-    row = 0
+    schema = part_schema(
+        corpus.kept_schema,
+        size,
+        form.dtype,
+        form.about,
+        outputs=form.outputs,
+        extents=form.extents,
+    )
+    row, long, known = 0, 0, ledger.sections.extents
     with (
         PartFiles(schema, store, form.part_rows) as parts,
         RejectFile(corpus.id_field, store) as rejects,
@@ -134,14 +144,17 @@ def _staged(sides: Sides, store: Store, *, form: Form, heard: Heard) -> Staged:
             keys, reasons = keyed.read(row, stop)
             found = sides.places.read(row, stop)
             has = found != NOWHERE
-            parts.write(part_batch(schema, kept, _vectors(reader, found, form), has, keys))
+            vectors = _vectors(reader, found, form)
+            batch = part_batch(schema, kept, vectors, has, keys, extents=known)
+            parts.write(batch)
+            long += len(batch) - batch.column(-1).null_count if form.extents else 0
             if not has.all():
                 rejects.add(row, ids, _why(keys, form.reasons, reasons, ledger, ~has))
             row = stop
             heard(len(ids))
         if row != keyed.total:
             raise _changed(keyed.total)
-    return Staged(parts.notes, rejects.note, dict(sorted(rejects.reasons.items())))
+    return Staged(parts.notes, rejects.note, dict(sorted(rejects.reasons.items())), long)
 
 
 def _cut(corpus: Table, form: Form, parts: PartFiles) -> Iterator[tuple[pa.Array, pa.RecordBatch]]:

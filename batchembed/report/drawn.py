@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchembed.parts import KEY, RunVectors
+from batchembed.parts import EXTENT, KEY, RunVectors
 
 MOST_ROWS = 10_000
 Floats = NDArray[np.float32]
@@ -58,7 +58,8 @@ def draw(run: RunVectors, most: int, seed: int, texts_of: TextsOf) -> Drawn:
     vectors, norms = _vectors(table[run.vector], run.dimensions)
     there = np.flatnonzero(norms > 0)
     table, norms = table.take(pa.array(there)), norms[there]
-    kept = table.drop_columns([*run.manifest.columns, KEY])
+    own = {*run.manifest.columns, KEY, EXTENT}
+    kept = table.select([name for name in table.column_names if name not in own])
     name = run.manifest.corpus["id"]
     ids = table[name].to_pylist() if name in table.column_names else chosen[there].tolist()
     _, same = np.unique(np.array(table[KEY].to_pylist(), "S16"), return_inverse=True)

@@ -55,6 +55,7 @@ def run_words(summary: Summary, glances: Sequence[Glance] = ()) -> str:
     if s.rejected:
         why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(s.reasons.items()))
         lines.append(row("rejects", f"{s.path}/rejects.arrow  {why}"))
+    lines += _long_words(s)
     if s.server:
         lines.append(row("server", s.server))
     if s.learnt:
@@ -96,6 +97,14 @@ def shard_words(summary: Summary) -> str:
     lines = [f"{own}: {done}, in {s.seconds:.1f} s", *_paid_lines(s)]
     lines.append(row("next", "batchembed merge JOB.toml, once all shards are done"))
     return "\n".join(lines)
+
+
+def _long_words(summary: Summary) -> list[str]:
+    if not summary.long:
+        return []
+    how = {"truncate": "by its beginning", "mean": "as the mean of its sections"}
+    told = f"{counted(summary.long, 'row')} too long for the model, each embedded"
+    return [row("long", f"{told} {how[summary.on_long_text]}: see `embedding_extent`")]
 
 
 def pace_words(pace: dict[str, Any]) -> str:

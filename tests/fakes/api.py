@@ -49,6 +49,8 @@ class Server:
         texts_per_request: int | None = None,
         too_many_status: int = 400,
         tokens_per_request: int | None = None,
+        tokens_per_text: int | None = None,
+        tells_lengths: bool = False,
         refuse_all: bool = False,
         delay: float = 0.0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -67,6 +69,7 @@ class Server:
         self.retry_after = retry_after
         self.texts_per_request, self.too_many_status = texts_per_request, too_many_status
         self.tokens_per_request = tokens_per_request
+        self.tokens_per_text, self.tells_lengths = tokens_per_text, tells_lengths
         self.bill = Bill(Path(bill) if bill else None)
         self.last: dict[str, object] = {}  # path, query, headers and body of the last request
         self._sleep, self._clock, self._port, self._tls = sleep, clock, port, tls
@@ -179,7 +182,9 @@ class Server:
                 row[0] = float("nan")
         return Reply(rows, list(range(len(rows))), self.model_version, total)
 
-    def _objection(self, request: web.Request, asked: wire.Asked) -> web.Response | None:
+    def _objection(  # noqa: PLR0911 - one for each limit
+        self, request: web.Request, asked: wire.Asked
+    ) -> web.Response | None:
         """Return the refusal that an honest server with these limits would give."""
         given = request.headers.get("Authorization", "")
         if self.key is not None and given != f"Bearer {self.key}":
@@ -196,6 +201,11 @@ class Server:
         if self.tokens_per_request is not None and total > self.tokens_per_request:
             words = f"Requested {total} tokens, max {self.tokens_per_request} tokens per request"
             return self._refusal(request, 400, words)
+        longest = max(map(tokens, asked.texts), default=0)
+        if self.tokens_per_text is not None and longest > self.tokens_per_text:
+            words = f"This model's maximum context length is {self.tokens_per_text} tokens"
+            more = f", however you requested {longest} tokens" if self.tells_lengths else ""
+            return self._refusal(request, 400, words + more)
         if self.refuse_all or any("POISON" in t.replace("NANPOISON", "") for t in asked.texts):
             return self._refusal(request, 400, "a text is not acceptable")
         return None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from batchembed.embed import Budget, Loop, Purse, Rules
-from batchembed.exchange import Limits, Outcome, Reject, Request, Response
+from batchembed.exchange import Extent, Limits, Outcome, Reject, Request, Response
 from batchembed.pacing import Pacer, Rates
 from batchembed.packing import Batch, Packer
 from batchembed.spec import Keyer, Spec
@@ -73,19 +73,40 @@ class MemoryLedger:
     def __init__(self, *, full: OSError | None = None, full_at: int = 0) -> None:
         self.kept: dict[bytes, np.ndarray] = {}
         self.rejects: dict[bytes, Reject] = {}
+        self.extents: dict[bytes, Extent] = {}
+        self.sections: dict[bytes, tuple[np.ndarray, int]] = {}
         self.appends = 0
         self.twice = self.tokens = self.charged = self.unsure = 0
         self.risks: list[int] = []
         self._full, self._full_at = full, full_at
 
-    def append(self, keys, vectors, *, tokens, model_version, outputs=(), rows=None) -> None:
+    def append(
+        self,
+        keys,
+        vectors,
+        *,
+        tokens,
+        model_version,
+        outputs=(),
+        rows=None,
+        section_of=b"",
+        extent=None,
+    ) -> None:
         self.appends += 1
         if self._full is not None and self.appends > self._full_at:
             raise self._full
         self.tokens += tokens
+        if extent is not None:
+            self.extents[keys[0].tobytes()] = extent
+        if section_of:
+            self.sections[keys[0].tobytes()] = (np.array(vectors), tokens)
+            return
         for key, vector in zip(keys, vectors, strict=True):
             self.twice += key.tobytes() in self.kept
             self.kept[key.tobytes()] = np.array(vector)
+
+    def section(self, of, key):
+        return self.sections.get(key)
 
     def reject(self, rejects: list[Reject]) -> None:
         self.rejects.update((reject.key, reject) for reject in rejects)

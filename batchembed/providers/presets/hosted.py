@@ -102,6 +102,7 @@ COHERE = ProviderInfo(
 GEMINI = ProviderInfo(
     name="gemini",
     title="Google Gemini API",
+    cuts=True,
     dialect=opening.gemini,
     model="gemini-embedding-001",
     models=(

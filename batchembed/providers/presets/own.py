@@ -47,7 +47,7 @@ LOCAL = ProviderInfo(
             dimensions=STATIC_DIMENSIONS,
             sizes=range(1, STATIC_DIMENSIONS + 1),
             roles=ONE_SPACE,
-            takes=frozenset({"dimensions", "on_long_text"}),
+            takes=frozenset({"dimensions"}),
             controls=True,
         ),
         Model(),

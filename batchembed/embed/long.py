@@ -1,0 +1,241 @@
+"""Texts that are too long for the model: cut where a reader would pause, and joined again.
+
+Theory of operation. The provider is the judge of what is too long: a text that it refused as such,
+alone. Only what has more than 16 bytes for each token that the model reads is not even tried. How
+much will do is estimated (by the numbers that the server named, else by 4 bytes a token) and put to
+the same judge: what is refused again is made shorter. So where a text is cut depends on nothing but
+the text and what was said to it alone, and a run that is killed and goes on cuts as it did before.
+
+A *section* is a stretch of such a text. Of `truncate` there is one, asked for under the text's own
+key. Of `mean` there are many, each with a key of its own, kept like any answer and so paid once;
+the last of them to come brings the mean, which is kept under the key of the text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Protocol
+from unicodedata import combining
+
+import numpy as np
+
+from batchembed.embed.answers import checked
+from batchembed.embed.verdicts import Facts, Long, Part, Section, Verdict, Vouched
+from batchembed.exchange import Control, Extent, Reject, Request, Vectors
+from batchembed.spec import KEY_BYTES
+
+SURELY = 16  # bytes a token: no text of any language has so many
+LIKELY = 4
+SHORTER = {"truncate": 0.8, "mean": 0.5}  # of what was too long once more
+LEAST = 8  # characters: what is refused at this length is not too long
+PAUSES = (("\n\n",), ("\n",), (". ", "! ", "? ", "。", "！", "？"), (" ",))  # noqa: RUF001 - signs
+
+
+class Held(Protocol):
+    """What is needed of the ledger."""
+
+    def section(self, of: bytes, key: bytes) -> tuple[Vectors, int] | None:
+        """Return the vector, (1, d), and the tokens of a section that is kept; else None."""
+
+
+def apart(requests: list[Request], facts: Facts) -> list[Request]:
+    """Return requests with what may be too long alone, so that no neighbour is refused with it."""
+    if facts.on_long_text == "reject" or not facts.tokens_per_text:
+        return requests
+    return [part for request in requests for part in _apart(request, facts.tokens_per_text)]
+
+
+def _apart(request: Request, tokens_per_text: int) -> list[Request]:
+    likely = [len(text.encode()) > tokens_per_text * LIKELY / 2 for text in request.texts]
+    inner = [at for at in range(1, len(request)) if likely[at] or likely[at - 1]]
+    bounds = [0, *inner, len(request)]
+    return [request.part(start, stop) for start, stop in pairwise(bounds)]
+
+
+def surely_too_long(part: Part, facts: Facts) -> bool:
+    """Return whether a text need not be tried: it has more bytes than any such number of tokens."""
+    if facts.on_long_text == "reject" or not facts.tokens_per_text or len(part.request) > 1:
+        return False
+    return len(part.request.texts[0].encode()) > facts.tokens_per_text * SURELY
+
+
+def shortened(part: Part, facts: Facts, share: float | None = None) -> tuple[Part, ...]:
+    """Return what is asked in place of one text that is too long; () where nothing can be.
+
+    `share` is how much of it would have passed, where the server said so.
+    """
+    request, section = part.request, part.section
+    if facts.on_long_text == "reject" or request.prompts is not None:
+        return ()
+    long = section.long if section else Long(request)
+    start, stop = (section.start, section.stop) if section else (0, len(request.texts[0]))
+    most = _room(long.text[start:stop], facts, share, again=section is not None)
+    if most < LEAST:
+        return ()
+    if facts.on_long_text == "truncate":
+        end = _pause(long.text, 0, most, least=most * 9 // 10)
+        cut = [] if long.text[:end].isspace() else [Section(long, 0, end)]
+    else:
+        spans = _spans(long.text, start, stop, most)
+        cut = [Section(long, a, b) for a, b in spans if not long.text[a:b].isspace()]
+    long.open += len(cut) - (section is not None)
+    return tuple(Part(_asked(one, facts), section=one) for one in reversed(cut))
+
+
+def known(part: Part, facts: Facts, ledger: Held) -> Verdict | None:
+    """Return what follows for a part without asking: it is paid for, or not wanted; else None."""
+    section = part.section
+    if section is None:
+        again = shortened(part, facts) if surely_too_long(part, facts) else ()
+        return Verdict(again=again) if again else None
+    if section.long.dropped:
+        return Verdict()
+    if facts.on_long_text == "truncate":
+        return None
+    found = ledger.section(section.long.key, _key(section))
+    if found is None:
+        return None
+    vector, tokens = found
+    return _with(section, Vouched(part.request.keys, vector, tokens, ""), facts, Verdict())
+
+
+def followed(part: Part, verdict: Verdict, facts: Facts) -> Verdict:
+    """Return a verdict on a section as one on its text: what it brings, or why it has none."""
+    section = part.section
+    if section is None:
+        return verdict
+    if verdict.rejects:
+        section.long.dropped = True
+        return replace(verdict, rejects=(_of_the_text(section, verdict.rejects[0]),))
+    if verdict.keep is None:
+        again = [one if one.section else replace(one, section=section) for one in verdict.again]
+        return replace(verdict, again=tuple(again))
+    if facts.on_long_text == "truncate":
+        extent = Extent(len(section.long.text), section.stop, 1)
+        return replace(verdict, keep=replace(verdict.keep, extent=extent))
+    keep = replace(verdict.keep, section_of=section.long.key)
+    return _with(section, keep, facts, replace(verdict, keep=keep))
+
+
+def _with(section: Section, kept: Vouched, facts: Facts, verdict: Verdict) -> Verdict:
+    """Return `verdict` with the mean, if this was the last section that it waited for."""
+    long = section.long
+    long.found[section.start] = kept
+    long.open -= 1
+    if long.open:
+        return verdict
+    every = [long.found[start] for start in sorted(long.found)]
+    weights = np.array([_weight(one) for one in every], np.float64)
+    rows = np.concatenate([one.vectors for one in every]).astype(np.float64)
+    mean = (weights @ rows / weights.sum()).astype(np.float32)[None]
+    vectors, good = checked(mean, normalize=facts.normalize, joined=facts.joined)
+    long.dropped = True
+    if not good.all():
+        message = f"the mean of its {len(every)} sections has no direction"
+        return replace(verdict, rejects=(Reject(long.key, "bad_vector", message),))
+    last = next((one for one in reversed(every) if one.model_version), kept)
+    whole = replace(
+        last,
+        keys=long.request.keys,
+        vectors=vectors,
+        tokens=0,
+        rows=long.request.rows,
+        section_of=b"",
+        extent=Extent(len(long.text), len(long.text), len(every)),
+    )
+    return replace(verdict, joined=whole)
+
+
+def _weight(section: Vouched) -> int:
+    """Return what a section counts for in the mean: its tokens."""
+    return max(1, section.tokens)
+
+
+def _of_the_text(section: Section, reject: Reject) -> Reject:
+    where = f"characters {section.start} to {section.stop}: " if section.start else ""
+    return replace(reject, key=section.long.key, message=where + reject.message)
+
+
+def _room(text: str, facts: Facts, share: float | None, *, again: bool) -> int:
+    """Return how many characters of a text that is too long may do, less than all."""
+    least = len(text) - 1
+    if share is not None:
+        return min(least, int(len(text) * share * 0.95))
+    fits = (facts.tokens_per_text or 0) * LIKELY
+    size = len(text.encode())
+    if again or not 0 < fits < size:
+        return min(least, int(len(text) * SHORTER[facts.on_long_text]))
+    return min(least, len(text) * fits // size)
+
+
+def _spans(text: str, start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
+    """Yield stretches of at most `most` characters that make up [start, stop)."""
+    while stop - start > most:
+        end = _pause(text, start, start + most, least=start + most // 2)
+        yield start, end
+        start = end
+    yield start, stop
+
+
+def _pause(text: str, start: int, stop: int, *, least: int) -> int:
+    """Return where a reader would pause best, in (least, stop]; else where no sign is torn."""
+    for marks in PAUSES:
+        if (end := max(_after(text, mark, least, stop) for mark in marks)) > least:
+            return end
+    end = stop
+    while end > max(start + 1, least) and _joined(text, end):
+        end -= 1
+    return end
+
+
+def _after(text: str, mark: str, least: int, stop: int) -> int:
+    at = text.rfind(mark, least, stop)
+    return at + len(mark) if at >= 0 else -1
+
+
+def _joined(text: str, at: int) -> bool:
+    """Return whether what stands at `at` belongs to the sign before it."""
+    if at >= len(text):
+        return False
+    joins = "\u200d\ufe0f"
+    return bool(combining(text[at])) or text[at] in joins or text[at - 1] == joins[0]
+
+
+def _asked(section: Section, facts: Facts) -> Request:
+    """Return the request for a section. Controls count from its start, and end with it."""
+    long, whole = section.long, section.long.request
+    text = long.text[section.start : section.stop]
+    controls: tuple[tuple[Control, ...], ...] | None = None
+    if whole.controls is not None and (within := _within(whole.controls[0], section)):
+        controls = (within,)
+    cut = facts.on_long_text == "truncate"
+    key = np.frombuffer(_key(section), np.uint8).reshape(1, KEY_BYTES)
+    return replace(
+        whole,
+        keys=whole.keys if cut else key,
+        texts=(text,),
+        controls=controls,
+        tokens=max(1, -(-len(text.encode()) // LIKELY)),
+        rows=whole.rows if cut else None,
+    )
+
+
+def _within(controls: Sequence[Control], section: Section) -> tuple[Control, ...]:
+    found = []
+    for control in controls:
+        start = max(control.start, section.start)
+        stop = min(control.start + control.length, section.stop)
+        if stop > start:
+            found.append(replace(control, start=start - section.start, length=stop - start))
+    return tuple(found)
+
+
+def _key(section: Section) -> bytes:
+    """Return the key of a section: no text has it, as it is a hash of a key and two numbers."""
+    where = struct.pack("<qq", section.start, section.stop)
+    seed = b"batchembed section\n" + section.long.key + where
+    return hashlib.blake2b(seed, digest_size=KEY_BYTES).digest()

@@ -1,0 +1,46 @@
+"""Texts that are too long: what their vectors are of, and the sections that are paid for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from batchembed.exchange import Extent, Vectors
+from batchembed.segments import Frame
+
+
+@dataclass(slots=True)
+class Sections:
+    """What is known of texts that are too long, in memory, by their keys.
+
+    `extents` are of those that have their vector, some 400 bytes each. Sections, with vectors, are
+    of the few texts that are under way.
+    """
+
+    extents: dict[bytes, Extent] = field(default_factory=dict)
+    _of: dict[bytes, dict[bytes, tuple[Vectors, int]]] = field(default_factory=dict)
+
+    def add(self, of: bytes, key: bytes, vector: Vectors, tokens: int) -> None:
+        """Keep the vector, (1, d), of a section of the text with the key `of`."""
+        self._of.setdefault(of, {})[key] = (vector, tokens)
+
+    def get(self, of: bytes, key: bytes) -> tuple[Vectors, int] | None:
+        """Return the vector and tokens of a section, None where it is not known."""
+        return self._of.get(of, {}).get(key)
+
+    def joined(self, key: bytes, extent: Extent) -> None:
+        """Note that a text has its vector; its sections are not needed any more."""
+        self.extents[key] = extent
+        self._of.pop(key, None)
+
+    def heard(self, path: Path, frame: Frame) -> None:
+        """Note what a frame of the segment at `path` says, if it is of a text that is too long."""
+        note = frame.note
+        if "section_of" in note:
+            vector = np.fromfile(path, "<f4", frame.width // 4, offset=frame.offset)[None]
+            of = bytes.fromhex(note["section_of"])
+            self.add(of, frame.keys[0].tobytes(), vector, note["tokens"])
+        elif "extent" in note:
+            self.joined(frame.keys[0].tobytes(), Extent(**note["extent"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -287,14 +287,6 @@ class Inquirer(Protocol):
         body: bytes,
     ) -> About:
         """Return what is known with this answer; `known` itself where it says nothing of use."""
-
-
-class Extent(NamedTuple):
-    """What of a text that is too long its vector is of: characters, and a mean of how many."""
-
-    characters: int
-    kept: int
-    sections: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from batchembed.job import Job, RoleColumn, secret
 from batchembed.ledger import Ledger, Missing, has_submissions
 from batchembed.lock import Hold
 from batchembed.monitor import Monitor, Summary
-from batchembed.parts import VECTOR, FileNote, read_manifest
+from batchembed.parts import EXTENT, VECTOR, FileNote, read_manifest
 from batchembed.plan import Languages, Requests, Tally
 from batchembed.plan.languages import LOOKED_AT
 from batchembed.providers.presets.own import STATIC_MODEL
@@ -228,8 +228,9 @@ def check_columns(job: Job, spec: Spec, rows: Corpus) -> None:
                 f"`model.controls` names the column `{pattern.column}`, which is not embedded",
                 hint=f"these are: {there}; controls of prompts stand in their pieces",
             )
+    taken = [*possible, EXTENT] if spec.on_long_text != "reject" else possible
     for name in rows.kept_schema.names:
-        if any(re.fullmatch(other, name) for other in possible):
+        if any(re.fullmatch(other, name) for other in taken):
             raise CorpusError(
                 f"the corpus has a column `{name}`, which is the name of a column of the output",
                 hint="list the columns to carry over in `keep` under [corpus], without this one, "

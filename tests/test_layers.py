@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent / "batchembed"
 
 LEVELS = (
     (
-        "spec exchange described handed prompts store monitor errors buckets clock controls cores "
-        "version history interrupts metrics seal lock direct shard"
+        "spec exchange extent described handed prompts store monitor errors buckets clock controls "
+        "cores version history interrupts metrics seal lock direct shard"
     ),
     "corpus packing pacing limiter ledger segments parts providers prices",
     "embed publish plan verify similarity search report job survey directory",

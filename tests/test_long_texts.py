@@ -186,17 +186,52 @@ def test_verify_embeds_long_texts_again(place, strict):
 
 
 def test_what_is_long_by_a_known_limit_goes_alone():
-    """A neighbour in the same request is not refused with it; what is sure is not even tried."""
+    """A neighbour is not refused with it; passages that fit share their requests as before."""
     facts = Facts(0, None, True, True, on_long_text="mean", tokens_per_text=10)
-    sizes = [5, 30, 5, 5, 19, 21, 5]
+    sizes = [5, 99, 5, 40, 60, 61, 5]
     asked = request(*("x" * n for n in sizes))
     assert [[len(t) for t in one.texts] for one in long.apart([asked], facts)] == [
-        *([5], [30], [5, 5, 19], [21], [5])
+        *([5], [99], [5, 40, 60], [61], [5])
     ]
     assert long.apart([asked], Facts(0, None, True, True)) == [asked]
-    assert not long.surely_too_long(Part(request("x" * 160)), facts)
-    assert long.surely_too_long(Part(request("x" * 161)), facts)
-    assert not long.surely_too_long(Part(request("x" * 161)), Facts(0, None, True, True))
+
+
+def test_passages_that_fit_cost_no_request_more(place):
+    """Where the limit is known, a job for long texts packs ordinary ones as any other does."""
+    given = [text[:190] for text in runs.texts(64, seed=5)]
+    sent = {}
+    for how in ("reject", "mean"):
+        with running(tokens_per_text=MOST) as server:
+            place(given, server=server, name=how, model__on_long_text=how).run()
+            sent[how] = len(server.bill.answers)
+    assert sent["mean"] == sent["reject"]
+
+
+def test_sections_are_no_texts_that_the_corpus_lost(place, strict):
+    """Those of a run that stopped: no note of dropped texts, no refusal of a renamed corpus."""
+    job = place(GIVEN, server=strict, model__on_long_text="mean", limits__concurrency=1)
+    strict.script = lambda _: faults.status(401) if len(strict.bill.answers) >= 14 else None
+    job.run(code=4)
+    strict.script = ()
+    renamed = job.corpus.rename(job.corpus.with_name("renamed.parquet"))
+    ended = job.run("run", job.job, "--set", f"corpus.path={renamed}")
+    assert "dropped" not in ended.err
+    assert set(strict.bill.paid_twice) <= {runs.HARMLESS}
+
+
+@pytest.mark.parametrize(("how", "code"), [("reject", 0), ("mean", 2)])
+def test_the_name_of_the_column_is_taken_only_where_it_is_used(place, how, code):
+    """A corpus may have a column of that name, unless the job makes one."""
+    corpus = runs.table(SHORT).append_column("embedding_extent", [list(range(len(SHORT)))])
+    job = place(SHORT, model__on_long_text=how)
+    runs.write(job.corpus, corpus)
+    ended = job.run(code=code)
+    if code:
+        assert "`embedding_extent`, which is the name of a column of the output" in ended.err
+        return
+    runs.write(job.corpus, corpus.slice(1))
+    job.run()
+    assert runs.output(job.out)["embedding_extent"].to_pylist() == list(range(1, len(SHORT)))
 
 
 WORDS = st.text(st.sampled_from("ab é\n.。́‍️😀"), min_size=1, max_size=300)

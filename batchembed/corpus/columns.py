@@ -14,7 +14,7 @@ from batchembed.corpus.files import CorpusFile
 from batchembed.corpus.settings import CorpusSettings
 from batchembed.errors import CorpusError
 
-RESERVED = ("embedding", "embedding_key", "embedding_extent")
+RESERVED = ("embedding", "embedding_key")
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[^{}]+|[{}]")
 

@@ -1,10 +1,10 @@
 """Texts that are too long for the model: cut where a reader would pause, and joined again.
 
 Theory of operation. The provider is the judge of what is too long: a text that it refused as such,
-alone. Only what has more than 16 bytes for each token that the model reads is not even tried. How
-much will do is estimated (by the numbers that the server named, else by 4 bytes a token) and put to
-the same judge: what is refused again is made shorter. So where a text is cut depends on nothing but
-the text and what was said to it alone, and a run that is killed and goes on cuts as it did before.
+alone. How much will do is estimated (by the numbers that the server named, else by 4 bytes a token)
+and put to the same judge: what is refused again is made shorter. So where a text is cut depends on
+nothing but the text and what was said to it alone, and a run that is killed and goes on cuts as it
+did before.
 
 A *section* is a stretch of such a text. Of `truncate` there is one, asked for under the text's own
 key. Of `mean` there are many, each with a key of its own, kept like any answer and so paid once;
@@ -25,11 +25,12 @@ import numpy as np
 
 from batchembed.embed.answers import checked
 from batchembed.embed.verdicts import Facts, Long, Part, Section, Verdict, Vouched
-from batchembed.exchange import Control, Extent, Reject, Request, Vectors
+from batchembed.exchange import Control, Reject, Request, Vectors
+from batchembed.extent import Extent
 from batchembed.spec import KEY_BYTES
 
-SURELY = 16  # bytes a token: no text of any language has so many
-LIKELY = 4
+LIKELY = 4  # bytes a token
+APART = 6  # bytes a token: a passage of plain language that the model reads has fewer
 SHORTER = {"truncate": 0.8, "mean": 0.5}  # of what was too long once more
 LEAST = 8  # characters: what is refused at this length is not too long
 PAUSES = (("\n\n",), ("\n",), (". ", "! ", "? ", "。", "！", "？"), (" ",))  # noqa: RUF001 - signs
@@ -43,24 +44,20 @@ class Held(Protocol):
 
 
 def apart(requests: list[Request], facts: Facts) -> list[Request]:
-    """Return requests with what may be too long alone, so that no neighbour is refused with it."""
+    """Return requests with what is too long, most likely, alone: no neighbour is refused with it.
+
+    What is too long all the same is found by halving, which costs refused calls.
+    """
     if facts.on_long_text == "reject" or not facts.tokens_per_text:
         return requests
     return [part for request in requests for part in _apart(request, facts.tokens_per_text)]
 
 
 def _apart(request: Request, tokens_per_text: int) -> list[Request]:
-    likely = [len(text.encode()) > tokens_per_text * LIKELY / 2 for text in request.texts]
+    likely = [len(text.encode()) > tokens_per_text * APART for text in request.texts]
     inner = [at for at in range(1, len(request)) if likely[at] or likely[at - 1]]
     bounds = [0, *inner, len(request)]
     return [request.part(start, stop) for start, stop in pairwise(bounds)]
-
-
-def surely_too_long(part: Part, facts: Facts) -> bool:
-    """Return whether a text need not be tried: it has more bytes than any such number of tokens."""
-    if facts.on_long_text == "reject" or not facts.tokens_per_text or len(part.request) > 1:
-        return False
-    return len(part.request.texts[0].encode()) > facts.tokens_per_text * SURELY
 
 
 def shortened(part: Part, facts: Facts, share: float | None = None) -> tuple[Part, ...]:
@@ -90,8 +87,7 @@ def known(part: Part, facts: Facts, ledger: Held) -> Verdict | None:
     """Return what follows for a part without asking: it is paid for, or not wanted; else None."""
     section = part.section
     if section is None:
-        again = shortened(part, facts) if surely_too_long(part, facts) else ()
-        return Verdict(again=again) if again else None
+        return None
     if section.long.dropped:
         return Verdict()
     if facts.on_long_text == "truncate":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from batchembed.embed import long
@@ -123,8 +123,7 @@ class Loop:
         while waiting:
             part, facts = waiting.pop(), self._facts()
             held = unasked(part, facts) or long.known(part, facts, self.ledger)
-            held = held or await self.purse.admit(part)
-            if held is not None:
+            if held is not None or (held := await self.purse.admit(part)) is not None:
                 self._apply(held, feed)
                 waiting += held.again
                 continue
@@ -187,14 +186,13 @@ class Loop:
     def _apply(self, verdict: Verdict, feed: Feed) -> None:
         """Keep what there is to keep first: it is paid for."""
         try:
+            for one in filter(None, (verdict.keep, verdict.joined)):
+                self._keep(one)
             if (kept := verdict.keep) is not None:
-                self._keep(kept)
                 self.dimensions, self.outputs = kept.vectors.shape[1], kept.outputs
                 self.answers += 1
                 self.opened.set()
                 self._passed()
-            if verdict.joined is not None:
-                self._keep(verdict.joined)
             if verdict.failure is not None and verdict.failure[0] in DOUBTED:
                 self.held += verdict.rejects
             elif verdict.rejects:
@@ -213,8 +211,7 @@ class Loop:
             self.stop(verdict.end)
 
     def _keep(self, kept: Vouched) -> None:
-        told = {f.name: getattr(kept, f.name) for f in fields(kept)}
-        self.ledger.append(told.pop("keys"), told.pop("vectors"), **told)
+        self.ledger.append(**kept.told())
         self.listener.answered(0 if kept.section_of else len(kept.keys), kept.tokens)
 
     def _passed(self) -> None:
@@ -238,9 +235,8 @@ class Loop:
         """Stop when nothing was answered for too long, or is to be asked for too long."""
         patience, reason = self.rules.patience, self.pacer.state.reason
         failing, held = self.pacer.failing_for(), self.pacer.held_for()
-        if patience is None or max(failing, held) <= patience:
-            return
-        self.stop(out_of_patience(failing, held if held > patience else 0.0, reason))
+        if patience is not None and max(failing, held) > patience:
+            self.stop(out_of_patience(failing, held if held > patience else 0.0, reason))
 
     async def _try_harmless(self, role: Role, failed: Outcome) -> None:
         """Find out whether the provider answers at all: a text is at fault then, else it is not.

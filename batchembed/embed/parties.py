@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from batchembed.exchange import Extent, Keys, Limits, Reject, Request, RowNumbers, Vectors
+from batchembed.exchange import Keys, Limits, Reject, Request, RowNumbers, Vectors
+from batchembed.extent import Extent
 
 
 class Kept(Protocol):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from batchembed.errors import BatchembedError
-from batchembed.exchange import Extent, Keys, Reject, Request, RowNumbers, Vectors
+from batchembed.exchange import Keys, Reject, Request, RowNumbers, Vectors
+from batchembed.extent import Extent
 
 REFUSED_IN_ROW = 2  # after so many, the next refusal asks whether anything would pass
 
@@ -127,6 +128,10 @@ class Vouched:
     rows: RowNumbers | None = None
     section_of: bytes = b""
     extent: Extent | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Return all of it by name, as a ledger takes it."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)

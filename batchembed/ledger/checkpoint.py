@@ -22,13 +22,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from batchembed.exchange import Extent, Keys, Reject, RowNumbers, Vectors
+from batchembed.exchange import Keys, Reject, RowNumbers, Vectors
+from batchembed.extent import Extent
 from batchembed.ledger import join
 from batchembed.ledger.bill import Bill
 from batchembed.ledger.files import segments, together
 from batchembed.ledger.join import Missing
 from batchembed.ledger.places import NOWHERE, SOURCE_BITS, Places, Source
-from batchembed.ledger.sections import Sections
+from batchembed.ledger.sections import Sections, is_section
 from batchembed.segments import REJECTS, Damage, read_frames, rejects_frame, vectors_frame
 from batchembed.spec import KEY_BYTES
 from batchembed.store import CHECKPOINT, Appender, Store
@@ -260,7 +261,7 @@ class Ledger:
             frames = (
                 frame
                 for frame in read_frames(path)
-                if frame.kind != REJECTS and frame.width == width
+                if frame.kind != REJECTS and frame.width == width and not is_section(frame)
             )
             for keys, offsets in together(frames, width):
                 yield keys, offsets | (number << SOURCE_BITS)

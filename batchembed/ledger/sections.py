@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from batchembed.exchange import Extent, Vectors
+from batchembed.exchange import Vectors
+from batchembed.extent import Extent
 from batchembed.segments import Frame
 
 
@@ -38,9 +39,14 @@ class Sections:
     def heard(self, path: Path, frame: Frame) -> None:
         """Note what a frame of the segment at `path` says, if it is of a text that is too long."""
         note = frame.note
-        if "section_of" in note:
+        if is_section(frame):
             vector = np.fromfile(path, "<f4", frame.width // 4, offset=frame.offset)[None]
             of = bytes.fromhex(note["section_of"])
             self.add(of, frame.keys[0].tobytes(), vector, note["tokens"])
         elif "extent" in note:
             self.joined(frame.keys[0].tobytes(), Extent(**note["extent"]))
+
+
+def is_section(frame: Frame) -> bool:
+    """Return whether the vector of a frame is a section's, so that of no text."""
+    return "section_of" in frame.note

@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchembed.errors import ActionNeededError
-from batchembed.exchange import Extent, Keys, Vectors
+from batchembed.exchange import Keys, Vectors
+from batchembed.extent import Extent
 from batchembed.parts.manifest import EXTENT, KEY, vector_columns
 from batchembed.spec import KEY_BYTES
 

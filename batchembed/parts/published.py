@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchembed.exchange import Extent, Keys, Reject
+from batchembed.exchange import Keys, Reject
+from batchembed.extent import Extent
 from batchembed.parts.manifest import EXTENT, KEY, VECTOR, FileNote, Manifest
 from batchembed.spec import KEY_BYTES
 from batchembed.store import Store
@@ -65,7 +66,7 @@ class PublishedPart:
         found: dict[bytes, Extent] = {}
         with pa.memory_map(str(self.path)) as file:
             reader = pa.ipc.open_file(file)
-            if EXTENT not in reader.schema.names:
+            if reader.schema.names[-1] != EXTENT:  # else it is a column of the corpus
                 return found
             for number in range(reader.num_record_batches):
                 batch = reader.get_batch(number).select([KEY, EXTENT])

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from batchembed.embed import Budget, Loop, Purse, Rules
-from batchembed.exchange import Extent, Limits, Outcome, Reject, Request, Response
+from batchembed.exchange import Limits, Outcome, Reject, Request, Response
+from batchembed.extent import Extent
 from batchembed.pacing import Pacer, Rates
 from batchembed.packing import Batch, Packer
 from batchembed.spec import Keyer, Spec

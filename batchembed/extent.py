@@ -1,0 +1,13 @@
+"""What of a text that is too long for the model its vector is of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Extent(NamedTuple):
+    """Its characters, how many of them are kept, and of how many sections it is the mean."""
+
+    characters: int
+    kept: int
+    sections: int

@@ -31,6 +31,14 @@ from batchembed.spec import Keyer, Spec
 from batchembed.store import Store, free_bytes
 from batchembed.survey import CorpusFeed, Seen, Survey
 
+LONG = {
+    "reject": "a text that is too long for the model will have no vector: see `model.on_long_text`",
+    "truncate": "a text that is too long for the model is embedded by its beginning, and told by "
+    "row; what is cut off is counted here as if it were sent",
+    "mean": "a text that is too long for the model is embedded as the mean of its sections, and "
+    "told by row; each section is a request of its own, and is not counted as one here",
+}
+
 
 def plan(
     job: Job,
@@ -110,6 +118,8 @@ def _asked(
 def _note(found: Plan, job: Job, spec: Spec) -> None:
     """Add what a person should know of the provider before paying it."""
     provider = providers.info(spec.provider)
+    if spec.on_long_text != "reject" or found.too_long or "too_long" in found.odd:
+        found.notes.append(LONG[spec.on_long_text])
     if job.pieces and provider.model_of(spec.name).pieces:
         found.notes.append("the tokens of an image are a guess; --probe finds them out")
     if job.access.lane == "batch":

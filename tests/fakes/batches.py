@@ -127,7 +127,9 @@ class BatchDesk:
             error = {"code": "batch_expired", "message": "not done in time"}
             bad.append(orjson.dumps(told | {"response": None, "error": error}))
             return
-        if any("POISON" in text for text in asked.texts):
+        most = server.tokens_per_text
+        too_long = most is not None and max(map(tokens, asked.texts)) > most
+        if too_long or any("POISON" in text for text in asked.texts):
             answer = {"status_code": 400, "message": "a text is not acceptable"}
             if self.form != "voyage":
                 error = {"message": "a text is not acceptable", "type": "x", "code": None}

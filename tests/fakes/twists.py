@@ -216,6 +216,13 @@ def twist_no_such_host(told: str) -> None:
 # -- planted bugs: the suites must see them ------------------------------------------------------
 
 
+def twist_forget_sections() -> None:
+    """Plant a bug: sections of long texts that are paid for are not known when a run goes on."""
+    from batchembed.ledger import Ledger
+
+    Ledger.section = lambda *_: None
+
+
 def twist_forgetful_ledger() -> None:
     """Plant a bug: what is paid for is not asked for when a run goes on."""
     from batchembed.ledger import Ledger

@@ -86,6 +86,13 @@ types: $(STAMP)
 audit: $(STAMP)
 	@$(BIN)/python tools/audit.py
 
+# make mutants  change the source one thing at a time, and see whether a test fails; ARGS="--sample 400 --seed 7"
+.PHONY: mutants
+mutants: $(STAMP)
+	@test -x .venv-mutants/bin/python || $(BIN)/python -m venv .venv-mutants
+	@$(UV) pip install --quiet --python .venv-mutants/bin/python --group mutants
+	@.venv-mutants/bin/python tools/mutants.py $(ARGS)
+
 # make bench  measure, as ratios in one run; prints the tables of docs/benchmarks.md
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks

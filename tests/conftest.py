@@ -6,10 +6,14 @@ import pytest
 from fakes import running
 from fakes.commands import ALONE, forking
 from fakes.places import Place
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # How long an example takes says how busy the machine is, and nothing of what is tested.
 settings.register_profile("batchembed", deadline=None)
+# What fails is to fail the same way each time, and need not be made small: see tools/mutants.py.
+settings.register_profile(
+    "mutants", deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("batchembed")
 os.environ |= ALONE
 

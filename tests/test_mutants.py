@@ -29,7 +29,11 @@ def test_what_is_mutated_has_tests_and_they_exist():
 
 @pytest.mark.parametrize(
     ("path", "first"),
-    [("ledger/bill.py", "ledger"), ("embed/batch.py", "batch_rules"), ("embed/loop.py", "answers")],
+    [
+        ("ledger/bill.py", "ledger_edges"),
+        ("embed/batch.py", "batch_rules"),
+        ("embed/loop.py", "answers"),
+    ],
 )
 def test_the_nearest_line_counts(path, first):
     """A file's own tests come before those of its folder."""

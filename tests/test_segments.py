@@ -1,6 +1,7 @@
 """Checkpoint segments: whole frames come back exactly, damaged ones never come back wrong."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ from batchembed.segments import (
     VECTORS,
     Damage,
     read_frames,
+    read_sealed,
     rejects_frame,
+    sealed,
     vectors_frame,
 )
 
@@ -194,6 +197,44 @@ def test_foreign_bytes_are_passed_over(file, foreign, where):
     found, damage = read(data, file)
     assert found == whole
     assert damage.bytes == len(foreign)
+
+
+@pytest.mark.parametrize("off", range(-6, 3))
+@pytest.mark.parametrize("mebibytes", [1, 2])
+def test_a_magic_is_found_across_the_windows_in_which_it_is_looked_for(file, off, mebibytes):
+    """Each window begins with the last bytes of the one before, wherever the magic is cut."""
+    foreign = (mebibytes << 20) + off
+    found, damage = read(b"x" * foreign + WHOLE, file)
+    assert found == read(WHOLE, file)[0]
+    assert (damage.frames, damage.bytes) == (1, foreign)
+
+
+def test_a_sealed_payload_is_read_one_by_one(file):
+    """Up to its own end and no further; torn, changed or too short, it is none."""
+    some = [joined(sealed(b"front", b"block")), joined(sealed(b"a"))]
+    file.write_bytes(b"".join(some))
+    with file.open("rb") as opened:
+        assert read_sealed(opened) == b"frontblock"
+        assert opened.tell() == len(some[0])
+        assert read_sealed(opened, 2) is None
+        opened.seek(len(some[0]))
+        assert read_sealed(opened, 1) == b"a"
+        assert read_sealed(opened) is None
+    for spoiled in (some[0][:-1], some[0][:-1] + b"X", b"X" + some[0][1:], some[0][:7]):
+        file.write_bytes(spoiled)
+        with file.open("rb") as opened:
+            assert read_sealed(opened) is None
+
+
+def test_rejects_are_told_with_their_own_keys(file):
+    """Each with all that was said of it; and never more of the one than of the other."""
+    some = [Reject(bytes([n]) * 16, f"why {n}", f"said {n}", 400 + n, f"id-{n}") for n in range(3)]
+    file.write_bytes(joined(rejects_frame(some, {"tokens": 4})))
+    (frame,) = read_frames(file)
+    assert frame.rejects() == some
+    assert (frame.note["tokens"], frame.width, frame.kind) == (4, 0, REJECTS)
+    with pytest.raises(ValueError, match="zip"):
+        replace(frame, keys=frame.keys[:2]).rejects()
 
 
 def test_a_magic_inside_a_payload_is_content(file):

@@ -38,23 +38,23 @@ COPY = ROOT / ".mutants"
 RESULTS = COPY / "results.jsonl"
 
 TESTS: dict[str, str] = {
-    "packing.py": "packing prompts survey learnt",
+    "packing.py": "packing settle_edges prompts survey learnt",
     "segments.py": "segments ledger docs_format",
-    "ledger/bill.py": "ledger billing old_runs",
-    "ledger/": "ledger segments publish ahead directory shards",
-    "parts/": "parts publish directory old_runs similarity_known api",
+    "ledger/bill.py": "ledger_edges ledger billing old_runs",
+    "ledger/": "ledger_edges ledger segments ahead directory publish",
+    "parts/": "parts_edges parts directory old_runs publish",
     "embed/batch.py": "batch_rules batch_lane",
     "embed/submissions.py": "batch_rules batch_lane",
-    "embed/canaries.py": "endings canaries batch_rules",
-    "embed/": "answers endings settle loop purse learnt refusals cancelling faults_answers canaries"
-    " rejects_named faults_payload aleph_alpha_layers",
+    "embed/canaries.py": "settle_edges endings canaries batch_rules",
+    "embed/": "answers endings settle settle_edges loop purse learnt refusals cancelling"
+    " faults_answers canaries rejects_named",
 }
 """What is mutated, below batchembed/, and the tests that run for it; the first that fits counts."""
 
 # Changes after which the program does the same: (file, line before, line after) and why.
 EQUIVALENT: dict[tuple[str, str, str], str] = {}
 
-BASELINES = 2  # how often the tests of each module run unchanged: all must pass
+BASELINES = 1  # how often the tests of each module run unchanged first: they must pass
 SLACK, LEAST = 6.0, 30.0  # a mutant gets so many times the longest baseline, and so many seconds
 WORK = 3.0  # and a process no more than the seconds of all of it divided by this, of a core
 MEMORY = 6 << 30  # bytes of data a process may hold: a mutant may never stop asking

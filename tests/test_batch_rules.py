@@ -11,10 +11,9 @@ from fakes.scripted import KEYER, Heard, MemoryLedger, right
 from fakes.time import BEGAN, Clock, now, run
 from fakes.vectors import vectors
 
-from batchembed.embed import BatchLane, Desk, Facts, Versions, Watching, has_submissions
+from batchembed.embed import BatchLane, Desk, Facts, Versions, Watching
 from batchembed.embed.batch import CANARIES, FIRST_WAIT, FULL, LONGEST_WAIT
 from batchembed.embed.canaries import TEXTS, Baseline
-from batchembed.embed.submissions import FOLDER
 from batchembed.errors import ActionNeededError, NotFinishedError
 from batchembed.exchange import (
     Fatal,
@@ -27,7 +26,8 @@ from batchembed.exchange import (
     Unavailable,
 )
 from batchembed.handed import Handed
-from batchembed.store import Store
+from batchembed.ledger import has_submissions
+from batchembed.store import BATCHES, Store
 
 FACTS = Facts(answers=1, dimensions=None, normalize=False, harmless_passed=True)
 FIRST = [["a", "b"], ["c"]]
@@ -147,7 +147,7 @@ def test_a_submission_is_three_files_and_read_again_as_it_was(desk, tmp_path):
     other = write(desk, [["d"]])
     assert one.identity != other.identity != ""
     assert (one.sizes, one.texts, one.bound) == ((2, 1), 3, 99)
-    names = {path.name for path in (tmp_path / FOLDER).iterdir()}
+    names = {path.name for path in (tmp_path / BATCHES).iterdir()}
     endings = ("json", "jsonl", "keys")
     assert names == {f"{x.identity}.{end}" for x in (one, other) for end in endings}
     again = Desk(Store(tmp_path))
@@ -187,24 +187,24 @@ def test_how_far_it_is_is_kept_and_forgotten(desk, tmp_path):
     assert sorted(read(), key=lambda x: x.texts) == [other, named]
     desk.forget(named)
     assert desk.open == read() == [other]
-    assert {p.stem for p in (tmp_path / FOLDER).iterdir()} == {other.identity}
+    assert {p.stem for p in (tmp_path / BATCHES).iterdir()} == {other.identity}
     desk.forget(other)
     assert not has_submissions(Store(tmp_path))
-    assert list((tmp_path / FOLDER).iterdir()) == []
+    assert list((tmp_path / BATCHES).iterdir()) == []
 
 
 @pytest.mark.parametrize("gone", ["json", "no word at all"])
 def test_what_no_word_vouches_for_is_swept(desk, tmp_path, gone):
     """It was never handed in: the word comes last, and goes first."""
     whole, torn = write(desk, FIRST), write(desk, [["d"]])
-    (tmp_path / FOLDER / f"{torn.identity}.json").unlink()
+    (tmp_path / BATCHES / f"{torn.identity}.json").unlink()
     if gone != "json":
-        (tmp_path / FOLDER / f"{torn.identity}.keys").unlink()
+        (tmp_path / BATCHES / f"{torn.identity}.keys").unlink()
     again = Desk(Store(tmp_path))
     again.open = [torn]
     again.load()
     assert again.open == [whole]
-    assert {p.stem for p in (tmp_path / FOLDER).iterdir()} == {whole.identity}
+    assert {p.stem for p in (tmp_path / BATCHES).iterdir()} == {whole.identity}
 
 
 # -- handing in and looking ------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def test_an_answer_to_handing_in_that_is_lost_is_looked_for_a_turn_later(desk, t
     seen = []
 
     def hand_in(identity):
-        seen.append(json.loads(desk.store.read(f"{FOLDER}/{identity}.json"))["tried"])
+        seen.append(json.loads(desk.store.read(f"{BATCHES}/{identity}.json"))["tried"])
         return trouble if len(seen) == 1 else Handed("batch-2", "validating", identity, ())
 
     found = [Handed("batch-1", "validating", one.identity, ())]

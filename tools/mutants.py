@@ -41,11 +41,13 @@ TESTS: dict[str, str] = {
     "packing.py": "packing settle_edges prompts survey learnt",
     "segments.py": "segments ledger docs_format",
     "ledger/bill.py": "ledger_edges ledger billing old_runs",
+    "ledger/sections.py": "long_texts_kept long_texts",
     "ledger/": "ledger_edges ledger segments ahead directory publish",
     "parts/": "parts_edges parts directory old_runs publish",
     "embed/batch.py": "batch_rules batch_lane",
     "embed/submissions.py": "batch_rules batch_lane",
     "embed/canaries.py": "settle_edges endings canaries batch_rules",
+    "embed/long.py": "long_texts settle long_texts_kept",
     "embed/": "answers endings settle settle_edges loop purse learnt refusals cancelling"
     " faults_answers canaries rejects_named",
 }

@@ -31,6 +31,7 @@ from batchembed.parts import (
 )
 from batchembed.preparing import Run, identity
 from batchembed.prices import Price
+from batchembed.shard import SHARDS
 from batchembed.spec import Spec
 from batchembed.store import COMPARING, NEXT, TEMPORARY, Store
 from batchembed.survey import REASONS, Survey, over_tolerance
@@ -91,6 +92,7 @@ def manifest_of(
     summary = run.summary
     summary.rejected, summary.reasons = staged.rejected, staged.reasons
     summary.long, summary.on_long_text = staged.long, spec.on_long_text
+    by_shards = min(sum(bill.texts for bill in ledger.others), summary.reused)
     return Manifest(
         format=FORMAT,
         batchembed=VERSION,
@@ -103,8 +105,8 @@ def manifest_of(
         counts={
             "rows": summary.rows,
             "distinct": summary.distinct,
-            "embedded": summary.sent,
-            "reused": summary.reused,
+            "embedded": summary.sent + by_shards,
+            "reused": summary.reused - by_shards,
             "rejected": staged.rejected,
             **({"long": staged.long} if spec.on_long_text != "reject" else {}),
         },
@@ -205,6 +207,7 @@ def compare_as_asked(run: Run, draft: Manifest, folder: Path) -> Manifest:
 def only_compare(run: Run, manifest: Manifest) -> Summary:
     """Return the summary of a run that is complete; make its comparison if that is another now."""
     summary = run.summary
+    run.store.delete(SHARDS)  # of those that were begun, none has anything
     summary.rows, summary.distinct = manifest.counts["rows"], manifest.counts["distinct"]
     summary.reused = summary.distinct
     summary.rejected, summary.reasons = manifest.counts["rejected"], manifest.reasons

@@ -17,6 +17,7 @@ from batchembed.clock import Clock, SystemClock
 from batchembed.embed import Feed, disk_error
 from batchembed.engines import batch, local
 from batchembed.errors import BatchembedError, CorpusError, NotFinishedError
+from batchembed.gathering import gather
 from batchembed.interrupts import raise_on_signal
 from batchembed.job import Job
 from batchembed.ledger import Ledger, has_submissions
@@ -79,6 +80,7 @@ def merge(
     """
     clock, monitor = clock or SystemClock(), monitor or Monitor("quiet")
     store = Store(Path(job.output.path))
+    sharing.check_begun(store)
     told = Run(job, store, monitor, environ or os.environ, clock, merging=True, force=force)
     return _held(told)
 
@@ -198,7 +200,7 @@ def _story(run: Run) -> Summary:
         manifest = directory.claim(run.store, identity, run.clock)
     else:
         manifest = directory.last(run.store, identity)
-    done = manifest if _is_done(run, manifest, rows) else None
+    done = manifest if sharing.is_done(run, manifest, _told(run, rows)) else None
     if shard is not None:
         if done is not None:
             return sharing.nothing_to_do(run, done)
@@ -212,12 +214,6 @@ def _story(run: Run) -> Summary:
 
     with local.begin(run.job, spec, rows.rows_about) as begun:
         return _made(run, spec, rows, before=manifest, begun=begun)
-
-
-def _is_done(run: Run, manifest: Manifest | None, rows: Corpus) -> bool:
-    """Return whether a complete run stands there for this very corpus."""
-    told, rejects_too = _told(run, rows), run.retry_rejects
-    return directory.is_done(run.store, manifest, told, but_for_rejects=rejects_too)
 
 
 def _made(
@@ -278,7 +274,7 @@ def _bought(
         staged = staging.end(run.advance)
     if staged.rejected > most:
         raise completing.refuse_rejects(run, staged, most, before=before)
-    sharing.gather(run)
+    gather(run)
     draft = completing.manifest_of(run, spec, _told(run, rows), ledger, staged=staged)
     draft = completing.compare_as_asked(run, draft, run.store.path(NEXT))
     run.still_ours()

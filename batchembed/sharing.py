@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import orjson
 
-from batchembed import costing
-from batchembed.directory import (
-    HISTORY,
-    PROGRESS,
-    Agreement,
-    Identity,
-    agreed,
-    check_number,
-    claim_shard,
-    holder,
-    read_history,
-)
+from batchembed import costing, directory
+from batchembed.directory import Agreement, Identity, agreed, check_number, claim_shard, holder
 from batchembed.embed import Budget
-from batchembed.errors import ActionNeededError, NotFinishedError, RunHeldError
-from batchembed.history import History, overlaid, to_json
+from batchembed.errors import ActionNeededError, NotFinishedError, RunHeldError, UsageError
 from batchembed.ledger import Bill, Ledger, Missing, has_submissions
 from batchembed.lock import Hold
 from batchembed.monitor import Summary
@@ -53,6 +39,23 @@ def hold(run: Run) -> Hold:
         if run.shard is not None:
             check_number(run.store, run.shard)
         raise
+
+
+def check_begun(store: Store) -> None:
+    """Raise UsageError for a directory that there is nothing to merge in: no run began there."""
+    if not directory.is_run(store):
+        raise UsageError(
+            f"`{store.root}` is not a run directory: there is nothing to merge",
+            hint="give the --out of the shards",
+        )
+
+
+def is_done(run: Run, manifest: Manifest | None, corpus_told: Mapping[str, Any]) -> bool:
+    """Return whether a complete run stands there for this very corpus, and no shard has more."""
+    rejects_too = run.retry_rejects
+    if not directory.is_done(run.store, manifest, corpus_told, but_for_rejects=rejects_too):
+        return False
+    return run.shard is not None or not directory.unmerged(run.store)
 
 
 def claim(run: Run, identity: Identity) -> Agreement:
@@ -112,6 +115,7 @@ def check_shards(
     if run.shard is not None:
         return
     check_lane(run.store)
+    _check_sizes(run, ledger, before)
     known = {*ledger.own.model_versions, *(before.model_versions if before else ())}
     if not known and run.job.limits.on_model_change == "stop":
         numbers = [number for number, _ in begun(run.store)]
@@ -139,6 +143,26 @@ def check_lane(store: Store) -> None:
         raise NotFinishedError(
             f"{_are(handed_in)} not done: texts in the batch lane have not landed yet",
             hint="run it again until it is done, then this",
+        )
+
+
+def _check_sizes(run: Run, ledger: Ledger, before: Manifest | None) -> None:
+    """Raise ActionNeededError when vectors have different sizes: only those of one are kept."""
+    sizes: dict[int, list[str]] = {}
+    whole = {before.numbers} if before else ledger.own.sizes
+    for size in whole:
+        sizes.setdefault(size, []).append("the run before")
+    for (number, part), bill in zip(begun(run.store), ledger.others, strict=True):
+        for size in bill.sizes:
+            sizes.setdefault(size, []).append(f"shard {number} (`{part.root}`)")
+    if len(sizes) > 1:
+        told = "; ".join(
+            f"`{size}`: {', '.join(who[:NAMED])}" for size, who in sorted(sizes.items())
+        )
+        raise ActionNeededError(
+            f"the model answered shards with vectors of different sizes: {told}",
+            hint="delete the folder of each shard that is wrong, whose texts are then paid for "
+            "again, and run it again; or embed into a new directory",
         )
 
 
@@ -180,81 +204,3 @@ def _named(numbers: Sequence[int]) -> str:
     shown, more = list(map(str, numbers[:NAMED])), len(numbers) - NAMED
     last = f"{more} more" if more > 0 else shown.pop()
     return f"shards {', '.join(shown)} and {last}"
-
-
-def gather(run: Run) -> None:
-    """Keep what the shards did over time, and how well limits were used: their own is deleted."""
-    parts = [part for _, part in begun(run.store)]
-    if not parts:
-        return
-    executions = [one for part in parts for one in read_history(part)]
-    told = to_json(History([*run.monitor.history.earlier, *overlaid(executions)]).earlier)
-    with suppress(OSError):
-        run.store.put(HISTORY, told)
-    if not run.summary.sent:
-        run.summary.pace = together([_pace(part) for part in parts])
-
-
-def _pace(part: Store) -> dict[str, Any]:
-    """Return how well a shard used its limits, {} where nothing can be made of it."""
-    try:
-        pace = orjson.loads(part.read(PROGRESS))["pace"]
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
-        return {}
-    return pace if isinstance(pace, dict) else {}
-
-
-def together(paces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return how well the shards of a run used their limits together; {} when none sent anything.
-
-    `waited` are seconds of all of them.
-    """
-    paces = [pace for pace in paces if pace.get("attempts")]
-    attempts = sum(pace["attempts"] for pace in paces)
-    if not attempts:
-        return {}
-    waited: Counter[str] = Counter()
-    for pace in paces:
-        waited.update(pace["waited"])
-    shared_by = max(pace.get("shared_by", 0) for pace in paces)
-    reached = [pace["seconds_to_90"] for pace in paces]
-    return {
-        "attempts": attempts,
-        **{
-            name: round(sum(pace[name] * pace["attempts"] for pace in paces) / attempts, 6)
-            for name in ("throttled", "failed")
-        },
-        "limits": _shared_out(paces, attempts) if shared_by else _added(paces),
-        "binds": max(waited, key=lambda why: waited[why], default=""),
-        "seconds_to_90": None if None in reached else max(reached),
-        "waited": {why: round(spent, 3) for why, spent in sorted(waited.items())},
-        "shared_by": shared_by,
-    }
-
-
-def _added(paces: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return limits of which each shard had a part of its own: they add up."""
-    limits: dict[str, dict[str, Any]] = {}
-    for pace in paces:
-        for name, use in pace["limits"].items():
-            sums = limits.setdefault(name, {"limit": 0.0, "told_by": use["told_by"], "used": 0.0})
-            sums["limit"] += use["limit"]
-            sums["used"] += use["limit"] * use["used"]
-    for sums in limits.values():
-        sums["used"] = round(sums["used"] / sums["limit"], 4)
-    return limits
-
-
-def _shared_out(paces: Sequence[Mapping[str, Any]], attempts: int) -> dict[str, dict[str, Any]]:
-    """Return limits that a limiter shared out: of each shard's part, what all used of the whole."""
-    limits: dict[str, dict[str, Any]] = {}
-    for pace in paces:
-        for name, use in pace["limits"].items():
-            start = {"limit": 0.0, "told_by": use["told_by"], "used": 0.0}
-            whole = limits.setdefault(name, start)
-            whole["limit"] = max(whole["limit"], use["limit"])
-            used = use.get("used_by_all", use["used"] * max(1, pace.get("shared_by", 0)))
-            whole["used"] += used * pace["attempts"] / attempts
-    for whole in limits.values():
-        whole["used"] = round(whole["used"], 4)
-    return limits

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from batchembed.directory import CANARIES
 from batchembed.embed import Baseline, Watching
 from batchembed.embed.canaries import MANY, TEXTS, texts_hash
 from batchembed.exchange import Role
+from batchembed.lock import turn
 from batchembed.preparing import Run
 from batchembed.seal import sealed, unsealed
 from batchembed.store import Store
@@ -37,6 +40,8 @@ def watching(run: Run, role: Role, to_send: int) -> Watching | None:
         clock=run.clock,
         stop=limits.on_model_change == "stop",
         always=limits.canaries == "always",
+        kept=lambda: read_baseline(run.store, role),
+        turn=partial(turn, run.store.root) if run.shard else nullcontext,
     )
 
 

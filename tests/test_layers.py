@@ -18,7 +18,7 @@ LEVELS = (
     "embed publish plan verify similarity search report job survey directory",
     "engines costing",
     "preparing",
-    "watching guarding sharing",
+    "watching guarding sharing gathering",
     "completing equipping",
     "run",
     "api",

@@ -68,15 +68,24 @@ def _progress(store: Store) -> dict[str, Any]:
 
 def _is_growing(store: Store, manifest: Manifest, progress: dict[str, Any]) -> bool:
     """Return whether a run began after the one that the manifest tells of, and did not end."""
-    if any(name.endswith(".segment") for name in store.names(CHECKPOINT)) or any(begun(store)):
+    if any(name.endswith(".segment") for name in store.names(CHECKPOINT)) or _parts(store):
         return True
     # both are UTC to the second, so that their order is that of their letters
     return progress.get("state") != "complete" and str(progress.get("at", "")) > manifest.finished
 
 
+def _parts(store: Store) -> dict[int, Store]:
+    """Return the parts of shards that run or have begun to; not of those that found all done."""
+    return {
+        number: part
+        for number, part in begun(store)
+        if part.path(directory.PROGRESS).is_file() or is_held(part.root)
+    }
+
+
 def _shards(store: Store) -> dict[str, Any] | None:
     """Return how far the shards are; None when there are none."""
-    parts = dict(begun(store))
+    parts = _parts(store)
     if not parts:
         return None
     there = directory.agreed(store)

@@ -1,6 +1,6 @@
 """A run directory: whose it is, what it holds, and whether a job has anything left to do there."""
 
-from batchembed.directory.parted import Agreement, agreed, check_number, claim_shard, last
+from batchembed.directory.parted import Agreement, agreed, check_number, claim_shard, last, unmerged
 from batchembed.directory.whole import (
     CANARIES,
     HISTORY,
@@ -46,4 +46,5 @@ __all__ = [
     "open_ledger",
     "outdated",
     "read_history",
+    "unmerged",
 ]

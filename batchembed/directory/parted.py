@@ -119,7 +119,7 @@ def claim_shard(
     with turn(store.root):
         there = agreed(store)
         if there is not None and (why := there.objection(shard, identity, corpus)) is not None:
-            if is_agreed(store.path(AGREED)) or _binds(store):
+            if is_agreed(store.path(AGREED)) or unmerged(store):
                 raise why
             for _, part in begun(store):
                 part.delete(NAME)
@@ -180,8 +180,8 @@ def _read(store: Store, name: str) -> Agreement:
         ) from error
 
 
-def _binds(store: Store) -> bool:
-    """Return whether a part has anything that must not be lost: answers, bills, or batches."""
+def unmerged(store: Store) -> bool:
+    """Return whether a shard has anything that is not published: answers, bills, or batches."""
     return any(
         holds_anything(part) or has_submissions(part) or _is_billed(part)
         for _, part in begun(store)

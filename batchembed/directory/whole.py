@@ -16,7 +16,7 @@ from batchembed.clock import Clock
 from batchembed.controls import Pattern
 from batchembed.errors import DamagedError, JobError, SpecChangedError
 from batchembed.history import Execution, from_json
-from batchembed.ledger import Ledger, holds_anything
+from batchembed.ledger import Ledger, holds_anything, size_of
 from batchembed.parts import (
     EMBEDDINGS,
     FORMAT,
@@ -166,7 +166,8 @@ def open_ledger(
 ) -> tuple[Ledger, list[FileNote]]:
     """Return the ledger over checkpoint and published parts, and the parts that are damaged.
 
-    That of a `shard` appends to its own part of the checkpoint, and knows of no other shard's.
+    That of a `shard` appends to its own part of the checkpoint, and knows of no other shard's but
+    how many numbers their vectors have.
     """
     published, damaged = whole_parts(store, manifest) if manifest else ([], [])
     ledger = Ledger(
@@ -182,6 +183,9 @@ def open_ledger(
     for part in published:
         ledger.sections.extents |= part.extents()
     ledger.load()
+    if shard is not None and ledger.dimensions is None:
+        sizes = (size_of(part) for _, part in begun(store))
+        ledger.dimensions = next(filter(None, sizes), None)
     return ledger, damaged
 
 

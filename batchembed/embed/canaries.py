@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -52,7 +53,8 @@ class Watching:
     """When to look, at which baseline, and what becomes of a change.
 
     `keep` is given a new baseline, `say` a line for people. `always`: at the start and the end,
-    however short the run. `stop`: a change ends the run.
+    however short the run. `stop`: a change ends the run. Of shards that begin at once one is first:
+    `kept` tells what another one kept meanwhile, while it is this one's `turn`.
     """
 
     role: Role
@@ -62,6 +64,8 @@ class Watching:
     clock: Clock
     stop: bool = True
     always: bool = False
+    kept: Callable[[], Baseline | None] = lambda: None
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def due(self, baseline: Baseline | None) -> bool:
         """Return whether it is long enough ago that the canaries were asked."""
@@ -143,16 +147,18 @@ def compared(
     how: Watching, before: Baseline | None, vectors: Vectors
 ) -> Baseline | ActionNeededError:
     """Return the baseline from now on, which is kept, or why the run ends; a change may be told."""
-    moved = before is not None and (least := _least_cosine(before.vectors, vectors)) < SAME
-    if before is not None and moved:
-        why = _changed(least, before.asked)
-        if how.stop:
-            return why
-        how.say(f"warning: {why.message}")
-    kept = vectors if before is None or moved else before.vectors
-    found = Baseline(kept, how.clock.now())
-    how.keep(found)
-    return found
+    with how.turn():
+        before = before or how.kept()
+        moved = before is not None and (least := _least_cosine(before.vectors, vectors)) < SAME
+        if before is not None and moved:
+            why = _changed(least, before.asked)
+            if how.stop:
+                return why
+            how.say(f"warning: {why.message}")
+        kept = vectors if before is None or moved else before.vectors
+        found = Baseline(kept, how.clock.now())
+        how.keep(found)
+        return found
 
 
 def texts_hash() -> str:

@@ -2,7 +2,7 @@
 
 from batchembed.ledger.bill import Bill
 from batchembed.ledger.checkpoint import Ledger, Published
-from batchembed.ledger.files import forget, has_submissions, holds_anything
+from batchembed.ledger.files import forget, has_submissions, holds_anything, size_of
 from batchembed.ledger.join import Missing
 from batchembed.ledger.places import NOWHERE, Places, Reader, Source
 
@@ -18,4 +18,5 @@ __all__ = [
     "forget",
     "has_submissions",
     "holds_anything",
+    "size_of",
 ]

@@ -13,7 +13,7 @@ class Bill:
 
     `rates` are the tokens by what a million of them cost then, such as {"0.02 USD": 500}; under
     "" those whose price was not known. `unsure` tokens may have been billed beside `tokens`:
-    their answers were lost.
+    their answers were lost. `sizes` are those of the vectors that it brought, in numbers.
     """
 
     requests: int = 0
@@ -22,6 +22,7 @@ class Bill:
     rates: dict[str, int] = field(default_factory=dict)
     unsure: int = 0
     model_versions: set[str] = field(default_factory=set)
+    sizes: set[int] = field(default_factory=set)
 
     def add(self, told: Mapping[str, Any], model_versions: Iterable[str]) -> None:
         """Add the bill of a manifest, also of one from before there were prices."""

@@ -237,6 +237,7 @@ class Ledger:
                     bill.count(0, frame.note)
                     at_risk = frame.note.get("at_risk", at_risk)
                 else:
+                    bill.sizes.add(frame.width // 4)
                     self.dimensions = self.dimensions or frame.width // 4
                     self.outputs = self.outputs or tuple(frame.note.get("outputs", ()))
                     bill.count(len(frame.keys), frame.note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,16 @@ def holds_anything(store: Store) -> bool:
     stores = (store, *(part for _, part in begun(store)))
     frames = (frame for some in stores for path in segments(some) for frame in read_frames(path))
     return any(len(frame.keys) for frame in frames)
+
+
+def size_of(store: Store) -> int | None:
+    """Return how many numbers the first vector of a store has, None where there is none yet."""
+    for path in segments(store):
+        with suppress(FileNotFoundError):  # one that came to hold nothing is deleted
+            for frame in read_frames(path):
+                if frame.width:
+                    return frame.width // 4
+    return None
 
 
 def has_submissions(store: Store) -> bool:

@@ -24,7 +24,7 @@ from batchembed.parts import (
     is_part,
 )
 from batchembed.seal import BrokenSealError, unsealed
-from batchembed.store import NEXT, Store, sync_folder
+from batchembed.store import CHECKPOINT, NEXT, Store, sync_folder
 
 COMPARISONS = tuple(f"{SIMILARITY}/{kind}.arrow" for kind in ("top_k", "min_score", "dense"))
 KEEP = "keep-segments"
@@ -62,7 +62,7 @@ def roll_forward(store: Store) -> bool:
         wanted.add(REJECTS)
     store.delete(MANIFEST)
     sync_folder(store.root)
-    for folder in (EMBEDDINGS, SIMILARITY, "."):
+    for folder in (EMBEDDINGS, SIMILARITY, CHECKPOINT, "."):
         for name in store.names(f"{NEXT}/{folder}"):
             final = str(PurePosixPath(name).relative_to(NEXT))
             if final not in (MANIFEST, KEEP):

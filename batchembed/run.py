@@ -30,7 +30,7 @@ from batchembed.preparing import Run, Trial
 from batchembed.shard import parse
 from batchembed.spec import Spec
 from batchembed.store import NEXT, SCRATCH, Store
-from batchembed.survey import CorpusFeed, Survey, naming
+from batchembed.survey import CorpusFeed, Survey, naming, over_tolerance
 
 if TYPE_CHECKING:
     from batchembed.corpus import Corpus
@@ -225,7 +225,8 @@ def _made(
     preparing.say_damage(run.monitor, ledger, damaged)
     if run.retry_rejects:
         ledger.rejects.clear()
-    with naming(survey, ledger, rows):
+    leaving = completing.leaving_rejects(run, rows, survey, ledger, before=before)
+    with naming(survey, ledger, rows), leaving:
         return _bought(run, spec, rows, survey, ledger, before=before, begun=begun)
 
 
@@ -250,7 +251,8 @@ def _bought(
         feed = batch.lines(rows, survey, missing, preparing.reading(run.job), spec)
         plant = equipping.plant(run, spec, ledger, most_rejects=most, lane="batch")
         batch.embed(run.job, feed, plant, ledger, run.own)
-        ledger, _ = directory.open_ledger(run.store, before, run.shard)
+        known, (ledger, _) = ledger, directory.open_ledger(run.store, before, run.shard)
+        known.rejects = ledger.rejects  # what names rejects looks there
         missing = preparing.lacking(run, ledger, survey)
         preparing.check_leftovers(run, missing)
     packer = Packer(local.limits(run.job, spec))
@@ -273,7 +275,7 @@ def _bought(
         run.monitor.phase("publishing", survey.total)
         staged = staging.end(run.advance)
     if staged.rejected > most:
-        raise completing.refuse_rejects(run, staged, most, before=before)
+        raise over_tolerance(staged.reasons, most)
     gather(run)
     draft = completing.manifest_of(run, spec, _told(run, rows), ledger, staged=staged)
     draft = completing.compare_as_asked(run, draft, run.store.path(NEXT))

@@ -4,6 +4,8 @@ import re
 
 import pytest
 from fakes import faults, running
+from fakes.batches import BatchDesk
+from fakes.runs import rejects, strays
 
 GOOD = [f"text {number} of some length" for number in range(20)]
 
@@ -37,6 +39,10 @@ def test_refused_rows_are_named(place, suffix):
     named = re.findall(r"row (\d+)[^:]*: refused", ended.err)
     assert named == ["21", "22"]
     assert "poison" not in ended.err
+    assert "look at `run/rejects.arrow`" in ended.err
+    left = [(row["row"], row["id"], row["status"]) for row in rejects(job.out)]
+    assert left == [(20, "id-000020", 400), (21, "id-000021", 400)]
+    assert not (job.out / "checkpoint/next").exists()
 
 
 def test_at_most_three_are_named(place):
@@ -45,3 +51,56 @@ def test_at_most_three_are_named(place):
     ended = job.run(code=4)
     assert len(re.findall(r"row \d+[^:;]*: null_text", ended.err)) == 3
     assert "`5` rows were rejected" in ended.err
+
+
+def test_all_rejects_by_then_are_left_to_look_at(place):
+    """Rows without a text too; a run that is mended then has its own file, or none."""
+    refuses = {"poison": True}
+
+    def script(seen):
+        bad = refuses["poison"] and any("poison" in text for text in seen.texts)
+        return faults.status(400, '{"error": {"message": "bad text"}}') if bad else None
+
+    texts = [*GOOD, None, "poison one of some length", "poison two of some length"]
+    with running(script=script) as server:
+        job = place(texts, server=server, limits__max_rejects=2, limits__concurrency=1)
+        job.run(code=4)
+        reasons = [(row["row"], row["reason"]) for row in rejects(job.out)]
+        assert reasons == [(20, "null_text"), (21, "refused"), (22, "refused")]
+        refuses["poison"] = False
+        job.run("run", job.job, "--retry-rejects", code=3)
+        assert [row["row"] for row in rejects(job.out)] == [20]
+        assert job.wrong() == []
+        assert strays(job.out) == []
+
+
+def test_what_is_published_stays(place):
+    """A complete run that grew keeps the file that its manifest tells of."""
+    with running(script=lambda _: None) as server:
+        job = place([*GOOD, None], server=server, limits__max_rejects=1)
+        job.run(code=3)
+        before = (job.out / "rejects.arrow").read_bytes()
+        job.fill([*GOOD, None, None, None])
+        job.run(code=4)
+        assert (job.out / "rejects.arrow").read_bytes() == before
+
+
+def test_rejects_of_the_batch_lane_and_after_it_are_left(place):
+    """What is sent online after a batch is rejected into the same file."""
+    texts = [*GOOD, "poison one of some length", "poison two of some length"]
+
+    def script(seen):
+        bad = any("poison" in text for text in seen.texts)
+        return faults.status(400, '{"error": {"message": "bad text"}}') if bad else None
+
+    with running(script=script, batches=BatchDesk(expires=lambda t: "poison" in t)) as server:
+        job = place(
+            texts,
+            server=server,
+            limits__max_rejects=1,
+            access__lane="batch",
+            access__poll_every="10ms",
+            access__leftovers="online",
+        )
+        job.run(code=4)
+        assert [row["row"] for row in rejects(job.out)] == [20, 21]

@@ -109,6 +109,23 @@ def stage(sides: Sides, store: Store, *, form: Form, heard: Heard) -> Staged:
         raise
 
 
+def stage_rejects(sides: Sides, store: Store, reasons: Sequence[str]) -> FileNote | None:
+    """Write the rejects alone, as far as they are known; `reasons` name those of a survey."""
+    store.delete(NEXT)
+    row = 0
+    with RejectFile(sides.corpus.id_field, store) as rejects:
+        for ids, _ in sides.corpus.metadata():
+            stop = row + len(ids)
+            keys, numbers = sides.keyed.read(row, stop)
+            without = sides.places.read(row, stop) == NOWHERE
+            known = [key.tobytes() in sides.ledger.rejects for key in keys]
+            lost = without & (np.array(known, bool) | (numbers > 0))
+            if lost.any():
+                rejects.add(row, ids, _why(keys, reasons, numbers, sides.ledger, lost))
+            row = stop
+    return rejects.note
+
+
 def clear(sides: Sides, store: Store) -> None:
     """Remove what is staged, unless it is another run's by now."""
     try:

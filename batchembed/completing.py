@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,14 +14,13 @@ from batchembed import directory, metrics, publish
 from batchembed.corpus import Corpus
 from batchembed.costing import cost_of, price_of
 from batchembed.directory import HISTORY, PROGRESS, read_history
-from batchembed.errors import ActionNeededError, BatchembedError, TooManyRejectsError
+from batchembed.errors import ActionNeededError
 from batchembed.history import History
 from batchembed.job import Job
 from batchembed.ledger import Bill, Ledger
 from batchembed.monitor import Listener, Summary
 from batchembed.parts import (
     FORMAT,
-    REJECTS,
     SIMILARITY,
     FileNote,
     Manifest,
@@ -221,31 +219,6 @@ def only_compare(run: Run, manifest: Manifest) -> Summary:
         run.still_ours()
         publish.finish(run.store, manifest, keep_segments=True)
     return complete(run, manifest)
-
-
-@contextmanager
-def leaving_rejects(
-    run: Run, rows: Corpus, survey: Survey, ledger: Ledger, *, before: Manifest | None
-) -> Iterator[None]:
-    """Leave rejects.arrow to look at where a run ends for too many, unless one is published."""
-    try:
-        yield
-    except TooManyRejectsError as error:
-        if before is None and run.shard is None and run.trial is None:
-            with suppress(BatchembedError, OSError):  # of a corpus that is gone, say
-                _leave_rejects(run, rows, survey, ledger)
-                looked = f"look at `{run.store.root}/{REJECTS}`, which has all of them by now"
-                error.hint = f"{looked}; {error.hint}"
-        raise
-
-
-def _leave_rejects(run: Run, rows: Corpus, survey: Survey, ledger: Ledger) -> None:
-    assert ledger.places is not None, "known since the ledger was asked what is missing"
-    sides = publish.Sides(rows, survey, ledger.places, ledger, run.still_ours)
-    publish.stage_rejects(sides, run.store, REASONS)
-    run.still_ours()
-    run.store.rename(f"{NEXT}/{REJECTS}", REJECTS)
-    run.store.delete(NEXT)
 
 
 def complete(run: Run, manifest: Manifest) -> Summary:

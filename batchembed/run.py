@@ -27,6 +27,7 @@ from batchembed.packing import Packer
 from batchembed.parts import Manifest
 from batchembed.plan import Probe
 from batchembed.preparing import Run, Trial
+from batchembed.rejecting import leaving_rejects
 from batchembed.shard import parse
 from batchembed.spec import Spec
 from batchembed.store import NEXT, SCRATCH, Store
@@ -225,7 +226,7 @@ def _made(
     preparing.say_damage(run.monitor, ledger, damaged)
     if run.retry_rejects:
         ledger.rejects.clear()
-    leaving = completing.leaving_rejects(run, rows, survey, ledger, before=before)
+    leaving = leaving_rejects(run, rows, survey, ledger, before=before)
     with naming(survey, ledger, rows), leaving:
         return _bought(run, spec, rows, survey, ledger, before=before, begun=begun)
 

@@ -19,7 +19,7 @@ LEVELS = (
     "engines costing",
     "preparing",
     "watching guarding sharing gathering",
-    "completing equipping",
+    "completing equipping rejecting",
     "run",
     "api",
     "cli airflow words __main__ __init__",

@@ -125,6 +125,34 @@ def test_the_bound_holds_through_kill_9(place, number):
         assert sum(counted(job.out)) >= server.bill.tokens
 
 
+@pytest.mark.parametrize("when", ["start", "end"])
+def test_canaries_that_fly_when_a_run_is_killed_count(place, when):
+    """They are asked before the first text and after the last; the server bills them as well."""
+    rows, last = GIVEN[:40], 4 if when == "end" else 0
+    slow = lambda seen: faults.Fault(delay=0.5) if seen.number >= last else None
+    few = {"limits__texts_per_request": 16, "limits__concurrency": 4, "limits__canaries": "always"}
+    with running(script=slow) as server:
+        job = place(rows, server=server, **few, **PRICE, limits__max_cost=0.09)
+        command = job.start()
+        until(lambda: server.bill.requests > (4 if when == "end" else 0))
+        settled = server.bill.tokens
+        command.kill()
+        until(lambda: not server.bill.now_open)
+        assert server.bill.tokens > settled
+        assert sum(counted(job.out)) >= server.bill.tokens
+
+
+def test_canaries_of_a_run_that_ended_are_no_doubt(place, server):
+    """Their bill is known by then: nothing of it counts twice for shards or the next run."""
+    few = {"limits__canaries": "always", "limits__max_cost": 5.0}
+    job = place(GIVEN, server=server, **few, **PRICE)
+    job.run("run", job.job, "--shard", "0/2")
+    store = Store(job.out / "checkpoint" / "shards" / "00000")
+    ledger = Ledger(store)
+    ledger.load()
+    assert (ledger.bill.tokens, ledger.bill.unsure) == (server.bill.tokens, 0)
+
+
 def test_a_ledger_without_a_word_of_what_flies_is_seen(place):
     """The control: when it is not written down, a killed run's bill is not counted."""
     with running(delay=0.3) as server:

@@ -92,12 +92,16 @@ class Loop:
         finally:
             feeder.cancel()
             await asyncio.gather(feeder, return_exceptions=True)
-            if (broken := self.purse.close()) is not None:
-                self.stop(broken)
+            self.landed()
         if feeder.done() and not feeder.cancelled() and (error := feeder.exception()):
             raise error
         if self.ending is None:  # no more comes that could pass
             self._passed()
+
+    def landed(self) -> None:
+        """Note that what was in flight has landed or is given up."""
+        if (broken := self.purse.close()) is not None:
+            self.stop(broken)
 
     def drain(self, why: BatchembedError) -> None:
         """Stop; what is in flight has a few seconds to land, then it is let go."""

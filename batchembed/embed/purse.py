@@ -152,8 +152,14 @@ class Purse:
         return Standing("budget", "near `limits.max_cost`: waiting for the bills of what is out")
 
     def close(self) -> BatchembedError | None:
-        """Note that nothing is in flight any more; return why that could not be noted."""
-        return self._note(0) if self._mark else None
+        """Note that no text of the run is in flight any more; return why that could not be noted.
+
+        What is asked for beside the run, or after it, is noted anew.
+        """
+        if self._mark == self._reserved:
+            return None
+        self._mark = self._reserved
+        return self._note(self._mark)
 
     def _note(self, tokens: int) -> BatchembedError | None:
         try:

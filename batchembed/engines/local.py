@@ -275,3 +275,4 @@ async def _watched(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     await loop.beside(watch.end())
+    loop.landed()

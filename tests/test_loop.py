@@ -309,6 +309,43 @@ def test_what_cannot_be_sent_is_rejected_once_the_server_answers():
     assert {reject.message for reject in ledger.rejects.values()} == {"cannot be sent"}
 
 
+@pytest.mark.parametrize(
+    ("count", "per_request", "bad"), [(1, 1, 0), (64, 64, 3), (512, 64, 511), (512, 64, 5)]
+)
+def test_a_text_that_breaks_the_server_is_a_reject_within_two_minutes(count, per_request, bad):
+    """Alone or among others, first or last; nobody else's attempts are spent, nor paid twice."""
+    poison = f"text {bad}"
+    made, provider, ledger, ended = story(
+        lambda _n, asked: Unavailable("500") if poison in asked.texts else None,
+        count=count,
+        per_request=per_request,
+    )
+    assert made.ending is None
+    assert list(ledger.rejects) == [KEYER.key(poison, "symmetric")]
+    assert len(ledger.kept) == count - 1
+    assert [text for text, n in provider.paid.items() if n > 1 and text != HARMLESS] == []
+    assert ended < 120.0
+    assert len(provider.calls) < 150
+
+
+def test_an_outage_that_begins_while_a_text_is_in_doubt_spends_nothing():
+    """Of the attempts of any text: all of them are answered when it is over, an hour later."""
+    down = lambda _n, _asked: Unavailable("503") if 5.0 < now() < 3600.0 else None
+    made, _, ledger, ended = story(down, count=3000, per_request=4, delay=0.1, patience=7200.0)
+    assert made.ending is None
+    assert ledger.rejects == {}
+    assert ended < 3600.0 + 200.0
+
+
+def test_a_server_that_fails_every_second_time_costs_no_row():
+    """By chance, for each request anew, over thousands of them."""
+    rng = random.Random(5)
+    flaky = lambda _n, _asked: Unavailable("500") if rng.random() < 0.5 else None
+    made, _, ledger, _ = story(flaky, count=3000, per_request=1, concurrency=16)
+    assert made.ending is None
+    assert ledger.rejects == {}
+
+
 def stop_at(second, why):
     async def during(made, provider):
         await asyncio.sleep(second)

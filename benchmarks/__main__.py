@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import client_cpu, local_job, memory, similarity, starting
+from benchmarks import client_cpu, local_job, memory, sharing, similarity, starting
 from benchmarks.measuring import FailedError, Scope, Table
 from benchmarks.pacing import comparison
 
@@ -23,6 +23,7 @@ QUESTIONS: dict[str, Callable[[Scope], Table]] = {
     "starting": starting.measure,
     "similarity": similarity.measure,
     "pacing": comparison.measure,
+    "sharing": sharing.measure,
 }
 ROUNDS, QUICK_ROUNDS = 5, 1
 LIBRARIES = ("numpy", "polars", "pyarrow", "aiohttp", "openai", "aleph-alpha-client")

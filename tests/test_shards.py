@@ -382,7 +382,9 @@ def test_status_tells_of_all_shards(held):
     told = job.run("status", "run", "--json").json
     assert told["progress"]["distinct"] == 120
     assert (told["progress"]["sent"] + told["progress"]["reused"]) == 120
-    assert "merge" in job.run("status", "run").out
+    words = job.run("status", "run").out
+    assert "run: to be merged" in words
+    assert "batchembed merge" in words
     job.run("merge", job.job)
     assert job.run("status", "run", "--json").json["state"] == "complete"
 

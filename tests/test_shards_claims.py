@@ -18,6 +18,7 @@ from batchembed.clock import SystemClock
 from batchembed.directory import claim_shard, parted
 from batchembed.errors import RunHeldError, UsageError
 from batchembed.lock import Hold, is_agreed
+from batchembed.seal import sealed, unsealed
 from batchembed.shard import SHARDS, Shard
 from batchembed.store import Store
 
@@ -107,6 +108,21 @@ def test_without_the_file_the_parts_know_what_was_agreed(place, server):
         job.run(*command(job, number, 4, *bound(6000)), code=4)
     assert server.bill.tokens <= 6000
     assert (job.out / AGREED).is_file()
+
+
+def test_what_an_earlier_version_agreed_on_holds(place, server):
+    """Its file says nothing of the corpus, and the parts have no copy of it."""
+    job = place(GIVEN, server=server, **SMALL)
+    job.run(*command(job, 0, 2))
+    told = unsealed((job.out / AGREED).read_bytes())
+    del told["corpus"]
+    (job.out / AGREED).write_bytes(sealed(told))
+    (job.out / SHARDS / "00000/shards.json").unlink()
+    assert "begun with `2` shards" in job.run(*command(job, 0, 3), code=2).err
+    job.run(*command(job, 1, 2))
+    job.run("merge", job.job)
+    assert job.wrong() == []
+    assert sorted(job.sent()) == sorted(GIVEN)
 
 
 # -- another corpus --------------------------------------------------------------------------------

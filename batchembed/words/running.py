@@ -265,8 +265,9 @@ def status_words(status: dict[str, Any]) -> str:
     code = progress.get("exit_code") or 0
     stopped = status["state"] == "stopped"
     ended = f", exit code {code}" if stopped and code else ""
-    lines = [f"{status['path']}: {status['state']}{ended}"]
     shards = status.get("shards")
+    done = shards is not None and len(shards["done"]) == shards["of"]
+    lines = [f"{status['path']}: {'to be merged' if done else status['state']}{ended}"]
     if shards:
         lines.append(row("shards", _shards_words(shards)))
     if progress:
@@ -276,7 +277,7 @@ def status_words(status: dict[str, Any]) -> str:
         lines.append(row("waiting", progress["waiting"]))
     if stopped and progress.get("error"):
         lines.append(row("why", progress["error"]))
-    if shards and len(shards["done"]) == shards["of"]:
+    if done:
         lines.append(row("next", "batchembed merge JOB.toml"))
     elif stopped and shards:
         lines.append(row("next", "run the shards that are not done again to continue"))

@@ -2,7 +2,7 @@
 
 Theory of operation. The matrix of scores is never held. Rows without a vector are left out
 and the others, packed together, are cut into tiles of 2,048 rows; one block is the product
-of two tiles, made in stripes of 512 rows. A run with itself has a symmetric matrix, so each
+of two tiles, made in stripes of 1,024 rows. A run with itself has a symmetric matrix, so each
 unordered pair of tiles is multiplied once and read in both directions.
 
 The product (`products`) only finds candidates. Its error is bounded, so whatever could belong
@@ -41,7 +41,7 @@ class Grid:
     """
 
     tile: int = 2048
-    stripe: int = 512
+    stripe: int = 1024
     budget: int = 512 << 20
     hits: int = 1 << 20
     threads: int = field(default_factory=cores)

@@ -9,7 +9,7 @@ from batchembed.similarity import crew
 from batchembed.similarity.blocks import Side, Tile
 from batchembed.similarity.products import Floats, Positions
 
-_EXACT_VALUES = 1 << 15
+_EXACT_VALUES = 1 << 17
 
 
 def exact(left: Tile, right: Tile, rows: Positions, columns: Positions, *, cosine: bool) -> Floats:

@@ -123,6 +123,8 @@ def test_a_request_that_is_too_large_as_a_whole(message, texts, code):
         "text must be at most 8192 characters",
         "input must be at most 8192 tokens",
         "input is too large to process. increase the physical batch size",
+        "Invalid 'input[0]': maximum input length is 8192 tokens.",
+        "the request (9000 tokens) exceeds the available context size (8192 tokens)",
         "'$.input' is invalid",
         "",
     ],
@@ -130,6 +132,25 @@ def test_a_request_that_is_too_large_as_a_whole(message, texts, code):
 def test_a_text_at_fault_is_not_taken_for_a_large_request(message):
     """What is wrong with one text leads to the search for that text."""
     assert type(sort(400, error(message), n=8)) is Refused
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "`inputs` must have less than 512 tokens. Given: 60000",
+        "Single text cannot exceed 8192 tokens. 9000 tokens given.",
+        "Input id 0 has 9000 tokens, exceeding max 8192 tokens",
+    ],
+)
+def test_a_413_that_names_one_text_says_nothing_of_the_size_of_requests(message):
+    """TEI's status for a text that is too long: its numbers are of that text, not of them all."""
+    assert type(sort(413, error(message), n=8)) is Refused
+
+
+@pytest.mark.parametrize("body", [b"", error("too many tokens"), error("request too big")])
+def test_a_413_of_many_texts_is_of_their_size_else(body):
+    """A proxy's limit on bytes is learnt."""
+    assert type(sort(413, body, n=8)) is TooLarge
 
 
 @pytest.mark.parametrize("code", [400, 413, 422])
@@ -145,6 +166,20 @@ def test_a_text_at_fault_is_not_taken_for_a_large_request(message):
         ("`inputs` must have less than 512 tokens. Given: 600", 512 / 600),
         ("Input id 0 has 9000 tokens, exceeding max 8192 tokens", 8192 / 9000),
         ("Invalid 'input': maximum context length is 8192 tokens.", None),
+        ("Invalid 'input[0]': maximum input length is 8192 tokens.", None),
+        (
+            "The decoder prompt (length 9000) is longer than the maximum model length of 8192.",
+            8192 / 9000,
+        ),
+        ("Single text cannot exceed 8192 tokens. 9000 tokens given.", 8192 / 9000),
+        (
+            "too many tokens: total number of tokens in it cannot exceed 512 - received 600",
+            512 / 600,
+        ),
+        (
+            "the request (9000 tokens) exceeds the available context size (8192 tokens)",
+            8192 / 9000,
+        ),
         ("the input length exceeds the context length", None),
     ],
 )

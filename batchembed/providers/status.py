@@ -65,7 +65,9 @@ _TOO_MANY = re.compile(
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{64,}={0,2}")  # an image that is echoed
 # Of one text, whatever else is in the request.
 _TOO_LONG = re.compile(
-    r"maximum context length|context (?:length|window)|must have less than \d+ tokens"
+    r"maximum (?:context|input|model) length|context (?:length|window)"
+    r"|available context size|must have less than \d+ tokens"
+    r"|(?:text|prompt|input) cannot exceed \d+|cannot exceed \d+ - received"
     r"|(?:text|prompt|input|string) is too long|too large to process|exceeding max \d+ tokens"
     r"|exceeds (?:the )?max(?:imum)? (?:length|number|context|\d+ tokens)"
     r"|at most \d+ (?:characters|tokens)",
@@ -81,6 +83,10 @@ _SHARE = (
     re.compile(r"length is (?P<most>\d+) tokens.{0,20}?requested (?P<given>\d+)", re.IGNORECASE),
     re.compile(r"less than (?P<most>\d+) tokens. given: (?P<given>\d+)", re.IGNORECASE),
     re.compile(r"has (?P<given>\d+) tokens, exceeding max (?P<most>\d+)", re.IGNORECASE),
+    re.compile(r"length (?P<given>\d+)\).{0,60}?length of (?P<most>\d+)", re.IGNORECASE),
+    re.compile(r"exceed (?P<most>\d+) tokens. (?P<given>\d+) tokens given", re.IGNORECASE),
+    re.compile(r"cannot exceed (?P<most>\d+) - received (?P<given>\d+)", re.IGNORECASE),
+    re.compile(r"\((?P<given>\d+) tokens\).{0,40}?size \((?P<most>\d+) tokens", re.IGNORECASE),
 )
 _NO_MONEY = re.compile(
     r"calls ?/ ?month|per month|insufficient (?:account )?balance|not enough credits"
@@ -172,7 +178,10 @@ def _too_large(request: Request, status: int, told: Said, reason: str) -> TooLar
         return TooLarge(reason, texts, by="texts")
     if _TOO_MANY.search(told.message):
         return TooLarge(reason, by="texts")
-    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or _too_much(told):
+    if _too_much(told):
+        return TooLarge(reason, share=_share(told))
+    # What is said of one text says nothing of how large a request may be.
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not _TOO_LONG.search(told.message):
         return TooLarge(reason, share=_share(told))
     return None
 

@@ -13,10 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchembed.exchange import Refused, Response, Throttled, Told, Unavailable
-from batchembed.limiter import Limiter, Link, messages
+from batchembed.job.allowed import MOST_AT_ONCE
+from batchembed.limiter import Limiter, Link, messages, taking_part
 from batchembed.limiter.account import LEASE, MOST_WAITING, Account, Worker
 from batchembed.limiter.messages import (
+    LEAST,
     MOST_BYTES,
+    MOST_COUNT,
     End,
     Hello,
     Here,
@@ -39,6 +42,7 @@ from batchembed.pacing.step import AIM
 from benchmarks.pacing.servers import Bucket, Server, always
 
 VECTORS = np.zeros((0, 1), np.float32)
+HELLO_60 = hello(Rates(60.0))
 
 
 def account(*rates, at=0.0):
@@ -230,7 +234,7 @@ def test_a_429_is_told_to_all_at_once():
     made.end(one, end_of(1, Throttled("429 slow down", 3.0)), 0.5)
     made.turn(0.5)
     standing = heard[0].standing
-    assert (standing.shut, standing.troubled, standing.reason) == (True, True, "429 slow down")
+    assert (standing.shut, standing.troubled, standing.reason) == (True, True, "429")
     assert standing.held == pytest.approx(3.0, abs=0.2)
 
 
@@ -275,12 +279,70 @@ def test_any_outcome_can_be_told(number, outcome):
     assert isinstance(found, kind)
 
 
-@given(st.builds(Shared, st.integers(0, 1000), maybe, *[st.tuples(*[maybe] * 3)] * 2, reason=words))
+rates = st.none() | st.floats(LEAST, 1e15)
+
+
+@given(st.builds(Shared, st.integers(1, 1000), rates, *[st.tuples(*[rates] * 3)] * 2, reason=words))
 def test_any_standing_can_be_told(standing):
     """Within the bound too."""
     told = line(Stands(standing))
     assert len(told) <= MOST_BYTES
     assert from_limiter(told) == Stands(standing)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"workers": 0},
+        {"rate": 0.0},
+        {"rate": -1.0},
+        {"found": 5e-324},
+        {"most_open": 0.0},
+        {"stated": (0.0, None, None)},
+        {"told": (None, -1.0, None)},
+        {"done": (-1.0, 0.0, 0.0)},
+        {"held": -1.0},
+        {"held": 1e300},
+        {"failing": -1.0},
+    ],
+)
+def test_a_limiter_is_not_followed_where_no_limit_can_stand(wrong):
+    """A rate of nothing would be divided by; less than nothing, and starts would come at once."""
+    told = line(Stands(Shared(**{"workers": 1} | wrong)))
+    with pytest.raises(MessageError):
+        from_limiter(told)
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("429", "429"),
+        ("429 Too Many Requests [tenant_ACME_over]: slow down", "429"),
+        ("503 Service Unavailable", "503"),
+        ("no connection to `api.example.com`", "no answer"),
+        ("4290 tenants", "no answer"),
+        ("", "no answer"),
+    ],
+)
+def test_of_a_reason_the_status_alone_is_told(told, kept):
+    """Codes and hosts are for whoever sent the request."""
+    assert end_of(1, Throttled(told, 1.0)).reason == kept
+    assert end_of(1, Unavailable(told, 1.0)).reason == kept
+
+
+@pytest.mark.parametrize("billed", [2**53 + 1, 2**80, -1])
+def test_an_impossible_bill_is_bounded(billed):
+    """It comes from a server, and must not end the run's part in the limit."""
+    told = from_run(line(end_of(1, Response(VECTORS, billed))))
+    assert told.tokens == (0 if billed < 0 else MOST_COUNT)
+
+
+@pytest.mark.parametrize("least", [0.0, 5e-324, 1e-12])
+def test_a_limit_of_nothing_that_a_server_told_is_none(least):
+    """It would be divided by."""
+    told = Told(requests_per_minute=least, tokens_per_minute=600.0, requests_left=0.0)
+    heard = outcome_of(from_run(line(end_of(1, Response(VECTORS, 1, told=told)))))
+    assert heard.told == Told(tokens_per_minute=600.0, requests_left=0.0)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +362,7 @@ def test_what_a_run_says_is_read_as_it_was_said(message):
 
 @pytest.mark.parametrize(
     "message",
-    [Start(1, 2.0, probe=True, why="tokens"), No("too many"), Seen(NAME, Shared(2), 7, 3)],
+    [Start(1, 2.0, probe=True, why="tokens"), No("too many"), Seen(NAME[:8], Shared(2), 7, 3)],
 )
 def test_what_a_limiter_says_is_read_as_it_was_said(message):
     """Each kind."""
@@ -317,6 +379,7 @@ def test_what_a_limiter_says_is_read_as_it_was_said(message):
         b'{"say":"hello"}\n',
         b'{"say":"hello","name":"../etc","requests":1,"tokens":1,"texts":1}\n',
         b'{"say":"hello","name":"' + b"0" * 32 + b'","requests":-1,"tokens":1,"texts":1}\n',
+        b'{"say":"hello","name":"' + b"0" * 32 + b'","requests":1e-99,"tokens":1,"texts":1}\n',
         b'{"say":"want","number":0,"tokens":1,"texts":1}\n',
         b'{"say":"want","number":1,"tokens":-1,"texts":1}\n',
         b'{"say":"want","number":1,"tokens":1e99,"texts":1}\n',
@@ -384,6 +447,8 @@ def test_a_run_is_greeted_with_how_the_limit_stands():
         ([HELLO, b"nonsense\n"], "JSON"),
         ([HELLO, b"x" * (MOST_BYTES * 2) + b"\n"], "limit"),
         ([HELLO, *(line(Want(n, 1, 1)) for n in range(1, MOST_WAITING + 3))], "too many starts"),
+        ([HELLO, line(Want(2, 1, 1)), line(Want(2, 1, 1))], "or one twice"),
+        ([HELLO, line(Want(2, 1, 1)), line(Want(1, 1, 1))], "or one twice"),
     ],
 )
 def test_who_does_not_keep_to_the_form_is_let_go(told, says):
@@ -417,7 +482,7 @@ def test_a_look_shows_every_limit_and_takes_no_part():
         return seen
 
     seen = run(main)
-    assert (seen.name, seen.standing.workers) == (NAME, 1)
+    assert (seen.name, seen.standing.workers) == (NAME[:8], 1)
     assert 90 <= seen.started <= 100
     assert seen.open <= 12
 
@@ -440,6 +505,58 @@ def test_a_refused_run_says_so_and_does_not_try_again():
     assert len(said) == 1
     assert "does not take this run: it speaks version 1" in said[0]
     assert reached == 1
+
+
+def flapping(seconds, last):
+    """What a run does, and says, beside a limiter that says `last` and closes, again and again."""
+
+    async def main():
+        reached, said, starts = [], [], []
+
+        async def connect():
+            reached.append(now())
+            ours, theirs = wire(0.0005)
+            theirs.write(line(Stands(Shared(1, stated=(60.0, None, None), rate=1.0))))
+            theirs.write(line(last))
+            theirs.close()
+            return ours.reader, ours
+
+        link = Link(connect, HELLO_60, clock=Clock(), rng=random.Random(1), say=said.append)
+        pacer = Pacer(Rates(60.0), Clock(), rng=random.Random(2), link=link)
+
+        async def ask():
+            while (permit := await pacer.permit(1)) is not None:
+                starts.append(now())
+                await asyncio.sleep(0.1)
+                pacer.settle(permit, Response(VECTORS, 1))
+
+        async with taking_part(link, pacer):
+            asking = asyncio.create_task(ask())
+            await asyncio.sleep(seconds)
+            pacer.stop()
+            await asking
+        return reached, said, starts
+
+    return run(main)
+
+
+def test_a_limiter_that_comes_and_goes_is_asked_ever_more_rarely():
+    """And the log is not full of it."""
+    reached, said, _ = flapping(600.0, Here())
+    assert len(reached) <= 25
+    assert len(said) <= 2 * len(reached)
+
+
+def test_a_run_that_was_refused_for_now_asks_again_after_a_minute():
+    """Too many runs, say: later there may be room. It says so once."""
+    reached, said, _ = flapping(600.0, No("too many runs take part already"))
+    assert 9 <= len(reached) <= 21
+    assert len([one for one in said if "does not take this run" in one]) <= len(reached)
+
+
+def test_a_run_may_have_as_many_starts_waiting_as_requests_open():
+    """`limits.concurrency` goes up to that."""
+    assert MOST_WAITING >= MOST_AT_ONCE
 
 
 def test_whoever_waits_is_let_go_when_the_run_stops():

@@ -136,6 +136,19 @@ def test_of_many_that_race_for_a_place_one_has_it(commands, folder):
     assert {one.wait().code for one in many} == {75, -signal.SIGKILL}
 
 
+@pytest.mark.parametrize("gone", [["s"], ["s", "s.lock"]])
+def test_one_whose_socket_was_deleted_ends_and_leaves_the_next_one_alone(limiter, folder, gone):
+    """A cleaned cache does not leave a limiter that nobody finds, or delete the next one's."""
+    old = limiter()
+    for name in gone:
+        (folder / name).unlink()
+    new = limiter() if len(gone) > 1 else None
+    assert old.wait().code == 0
+    if new is None:
+        limiter()
+    assert isinstance(first_word(folder / "s"), Stands)
+
+
 def test_it_takes_the_place_of_one_that_died(limiter, folder):
     """`kill -9` leaves the socket there."""
     limiter().kill()
@@ -247,7 +260,7 @@ def test_status_in_words_and_as_data(limiter, commands, folder):
     assert told.splitlines()[0] == f"unix:{folder}/s"
     assert "1 run, 588 requests a minute, 0 started, 0 open" in told
     [seen] = commands.run(*status, "--json", cwd=folder).json
-    assert (seen["name"], seen["standing"]["workers"]) == (NAME, 1)
+    assert (seen["name"], seen["standing"]["workers"]) == (NAME[:8], 1)
     named = {"BATCHEMBED_LIMITER": f"unix:{folder}/s"}
     assert commands.run("limiter", "--status", cwd=folder, env=named).out == told
     talk.close()
@@ -278,7 +291,7 @@ def test_a_run_of_another_version_is_told_so(limiter, folder):
     """In words that name both."""
     limiter()
     told = first_word(folder / "s", b'{"say":"hello","version":9,"more":true}\n')
-    assert told == No("it speaks version 1, and you 9: install the same")
+    assert told == No("it speaks version 1, and you 9: install the same", for_good=True)
 
 
 # -- started by a run ------------------------------------------------------------------------------

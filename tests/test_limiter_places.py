@@ -1,5 +1,6 @@
 """Where limiters listen and are found: addresses, the job's word and the environment's, folders."""
 
+import asyncio
 import hashlib
 import os
 import re
@@ -7,6 +8,7 @@ import socket
 import stat
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -203,6 +205,13 @@ def test_a_limiter_of_someone_else_at_the_usual_place_is_none(here, monkeypatch)
     with listening(here):
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
         assert of_job("auto", {}) is None
+
+
+def test_a_socket_of_someone_else_is_not_connected_to(here, monkeypatch):
+    """Whoever may write in a shared folder could have put it there."""
+    monkeypatch.setattr(places.os, "lstat", lambda _: SimpleNamespace(st_uid=os.geteuid() + 1))
+    with listening(here), pytest.raises(PermissionError, match="someone else's"):
+        asyncio.run(places.connect(Place(str(here))))
 
 
 def test_an_environment_that_names_nothing():

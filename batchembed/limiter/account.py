@@ -31,12 +31,15 @@ from batchembed.pacing.step import admit, begin, bound_by, learn, ready, restate
 
 LEASE = 10.0
 COMING_BACK = 15.0
-MOST_WAITING = 4096
+MOST_WAITING = 10_000  # a run may have as many requests open
 
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """A run that takes part. `lease`: its open attempts by number; `clock`: see above."""
+    """A run that takes part. `lease`: its open attempts by number; `clock`: see above.
+
+    `asked`: the number of the start that it asked for last.
+    """
 
     rates: Rates
     tell: Callable[[FromLimiter], None]
@@ -44,6 +47,7 @@ class Worker:
     waiting: deque[tuple[Want, float]] = field(default_factory=deque)
     lease: dict[int, Permit] = field(default_factory=dict)
     clock: float = 0.0
+    asked: int = 0
 
 
 class Account:
@@ -87,7 +91,13 @@ class Account:
             self.tell_all(now)
 
     def want(self, worker: Worker, want: Want, now: float) -> bool:
-        """Note that a run wants a start; False: it asks for more than anyone should."""
+        """Note that a run wants a start; False: it asks for more than it should, or for one twice.
+
+        Numbers of starts only grow, so that none can take the place of one that is held.
+        """
+        if want.number <= worker.asked:
+            return False
+        worker.asked = want.number
         worker.waiting.append((want, now))
         return len(worker.waiting) <= MOST_WAITING
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from batchembed.clock import Clock
 from batchembed.errors import RunHeldError, UsageError
+from batchembed.limiter.link import BEAT
 from batchembed.limiter.messages import MOST_BYTES
 from batchembed.limiter.places import ELSEWHERE, Limited, Place, private_folder, reason
 from batchembed.limiter.serving import Limiter
@@ -48,13 +49,13 @@ async def _serve(
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
     stopping = asyncio.create_task(stopped.wait())
-    async with _listening(place, limiter):
+    async with _listening(place, limiter) as there:
         ready(place)
         beating = asyncio.create_task(limiter.beat())
         ends: set[asyncio.Task[Any]] = {stopping, beating}
         while not stopped.is_set():
-            left = None if idle is None else idle - limiter.idle_for()
-            if left is not None and left <= 0.0:
+            left = BEAT if idle is None else min(BEAT, idle - limiter.idle_for())
+            if left <= 0.0 or not there():
                 return
             await asyncio.wait(ends, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if beating.done():
@@ -62,14 +63,18 @@ async def _serve(
 
 
 @contextlib.asynccontextmanager
-async def _listening(place: Place, limiter: Limiter) -> AsyncIterator[None]:
-    """Listen at a place. Who is connected at the end is let go when the loop ends."""
+async def _listening(place: Place, limiter: Limiter) -> AsyncIterator[Callable[[], bool]]:
+    """Listen at a place; what is given says whether runs still find it there.
+
+    Who is connected at the end is let go when the loop ends.
+    """
+    path = Path(place.path)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await limiter.serve(reader, Limited(writer))
 
-    with _alone(Path(place.path)) if place.path else contextlib.nullcontext():
+    with _alone(path) if place.path else contextlib.nullcontext():
         try:
             if place.path:
                 server = await asyncio.start_unix_server(serve, place.path, limit=MOST_BYTES)
@@ -80,9 +85,16 @@ async def _listening(place: Place, limiter: Limiter) -> AsyncIterator[None]:
                 f"cannot listen at `{place}`: {reason(error)}",
                 hint="does something else listen there?",
             ) from error
+        mine = _which(path) if place.path else None
+
+        def there() -> bool:
+            return mine is None or _which(path) == mine
+
         try:
-            yield
+            yield there
         finally:
+            if mine is not None and there():
+                os.unlink(path)  # noqa: PTH108 - nothing to wait for
             server.close()
 
 
@@ -109,13 +121,19 @@ def _alone(path: Path) -> Iterator[None]:
                 f"another limiter listens at `unix:{path}`", hint="runs find that one"
             ) from None
         _remove_socket(path)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        yield
     finally:
         os.umask(before)
         os.close(lock)
+
+
+def _which(path: Path) -> tuple[int, int] | None:
+    """Return which file a path is; None: there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _remove_socket(path: Path) -> None:

@@ -31,7 +31,8 @@ from batchembed.pacing import Permit, Shared
 
 BEAT = LEASE / 3.0
 PATIENCE = 2.0
-FIRST_WAIT, LONGEST_WAIT = 0.25, 3.0
+FIRST_WAIT, LONGEST_WAIT, A_MINUTE = 0.125, 3.0, 60.0
+HELD = LEASE  # seconds: a way that breaks sooner was none
 
 
 class Reader(Protocol):
@@ -74,6 +75,7 @@ class Link:
         patience: float = PATIENCE,
     ) -> None:
         self.up = False
+        self._since = -math.inf
         self.hear: Callable[[Shared | None], None] = lambda _: None
         self.rate: Callable[[], float] = lambda: math.inf
         self._connect, self._hello = connect, hello
@@ -85,7 +87,7 @@ class Link:
         self._going: list[bytes] = []
         self._joined = asyncio.Event()
         self._patience = patience
-        self._refused = False
+        self._refused: No | None = None
         self._absent = False
         self._where = f" at {where}" if where else ""
 
@@ -132,27 +134,29 @@ class Link:
         """Keep the way open until cancelled: connect, listen, and try again when it breaks."""
         failures = 0
         try:
-            while not self._refused:
-                if await self._once():
-                    failures = 0
-                wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0**failures)
-                failures = min(failures + 1, 10)
+            while True:
+                held = await self._once()
+                if self._refused is not None and self._refused.for_good:
+                    return
+                failures = 0 if held is not None and held >= HELD else min(failures + 1, 10)
+                longest = LONGEST_WAIT if held is None or held >= HELD else A_MINUTE
+                wait = A_MINUTE if self._refused else min(longest, FIRST_WAIT * 2.0**failures)
                 await asyncio.sleep(wait * (0.5 + self._rng.random() / 2.0))
         finally:
             self._close(ended=True)
 
-    async def _once(self) -> bool:
-        """Take part until the way breaks; return whether there was one at all."""
+    async def _once(self) -> float | None:
+        """Take part until the way breaks; return for how many seconds, None: not at all."""
         try:
             async with asyncio.timeout(LEASE):
                 reader, self._writer = await self._connect()
         except TimeoutError:
             self._note_absence("does not answer")
-            return False
+            return None
         except OSError as error:
             self._note_absence(f"cannot be reached ({reason(error)})")
-            return False
-        why, was_up = "is gone", False
+            return None
+        why, held = "is gone", None
         rate = self.rate()
         brought = rate if self._absent and math.isfinite(rate) else None
         self._send(replace(self._hello, rate=brought))
@@ -175,10 +179,10 @@ class Link:
             why = "says what this version does not understand"
         finally:
             beating.cancel()
-            was_up = self.up
+            held = self._clock.monotonic() - self._since if self.up else None
             self._close()
         self._note_absence(why)
-        return was_up
+        return held
 
     async def _beat(self) -> None:
         while True:
@@ -190,15 +194,17 @@ class Link:
             self._start(message)
         elif isinstance(message, Stands):
             if not self.up:
-                self.up = True
+                self.up, self._since, self._refused = True, self._clock.monotonic(), None
                 self._joined.set()
                 if self._absent:
                     self._say(f"note: the limiter{self._where} is back; it grants the starts again")
                 self._absent = False
             self.hear(message.standing)
         elif isinstance(message, No):
-            self._refused = True
-            self._say(f"warning: the limiter{self._where} does not take this run: {message.reason}")
+            if self._refused is None:
+                who = f"the limiter{self._where}"
+                self._say(f"warning: {who} does not take this run: {message.reason}")
+            self._refused = message
 
     def _start(self, start: Start) -> None:
         future = self._waiting.get(start.number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
 
@@ -15,18 +16,23 @@ from batchembed.pacing import Rates, Shared
 
 VERSION = 1
 MOST_BYTES = 4096
+SHOWN = 8
 MOST = 1e15
+MOST_COUNT = 2**53
+LEAST = 1e-9  # of what others divide by
+NO_STATUS = "no answer"
 _REASON = 200
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _NO_VECTORS = np.zeros((0, 1), np.float32)
 
-Number: TypeAlias = Annotated[int, Field(ge=1, le=2**53)]
-Count: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
+Number: TypeAlias = Annotated[int, Field(ge=1, le=MOST_COUNT)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=MOST_COUNT)]
 Amount: TypeAlias = Annotated[float, Field(ge=0, le=MOST)]
-Rate: TypeAlias = Annotated[float, Field(gt=0, le=1e12)]
+Rate: TypeAlias = Annotated[float, Field(ge=LEAST, le=1e12)]
 Words: TypeAlias = Annotated[str, Field(max_length=_REASON)]
 Six: TypeAlias = Annotated[tuple[Amount | None, ...], Field(min_length=6, max_length=6)]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Shown: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +127,14 @@ class Stands:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How one limit stands, for those who look: also how many starts it granted and has open."""
+    """How one limit stands, for those who look: also how many starts it granted and has open.
+
+    Of its name only the beginning is told: with the whole of it one could take part.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    name: Name
+    name: Shown
     standing: Shared
     started: Count
     open: Count
@@ -134,11 +143,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class No:
-    """The limiter will not have this run, and says why."""
+    """The limiter will not have this run, and says why. `for_good`: it will not have it later."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     reason: Words
+    for_good: bool = False
     say: Literal["no"] = "no"
 
 
@@ -189,7 +199,21 @@ def from_run(told: bytes) -> FromRun:
 
 def from_limiter(told: bytes) -> FromLimiter:
     """Return what a limiter said. Raises MessageError."""
-    return _read(_FROM_LIMITER, told)
+    message = _read(_FROM_LIMITER, told)
+    if isinstance(message, Stands | Seen) and not _possible(message.standing):
+        raise MessageError("no limit stands like that")
+    return message
+
+
+def _possible(standing: Shared) -> bool:
+    """Return whether a pace can go by this: rates are more than nothing, and times pass."""
+    rates = (standing.found, standing.rate, standing.most_open, *standing.stated, *standing.told)
+    amounts = (*standing.done, standing.held, standing.failing or 0.0)
+    return (
+        standing.workers >= 1
+        and all(rate is None or rate >= LEAST for rate in rates)
+        and all(0.0 <= amount <= MOST for amount in amounts)
+    )
 
 
 def end_of(number: int, outcome: Outcome | None) -> End:
@@ -203,13 +227,14 @@ def end_of(number: int, outcome: Outcome | None) -> End:
         reason = _status(outcome.reason)
         return End(number, "unavailable", None, _amount(outcome.wait), reason)
     if isinstance(outcome, Response):
-        return End(number, "answered", outcome.tokens, told=_fields(outcome.told))
+        tokens = None if outcome.tokens is None else min(max(0, outcome.tokens), MOST_COUNT)
+        return End(number, "answered", tokens, told=_fields(outcome.told))
     return End(number, "answered")
 
 
 def outcome_of(end: End) -> Outcome | None:
     """Return the outcome, as far as it concerns the pace."""
-    told = None if end.told is None else Told(*end.told)
+    told = None if end.told is None else Told(*(_limit(one) for one in end.told[:2]), *end.told[2:])
     if end.kind == "answered":
         return Response(_NO_VECTORS, end.tokens, told=told)
     if end.kind == "throttled":
@@ -218,8 +243,9 @@ def outcome_of(end: End) -> Outcome | None:
 
 
 def _status(reason: str) -> str:
-    """Return a reason without the server's own words: they are for whoever sent the request."""
-    return reason.partition(":")[0][:_REASON]
+    """Return the status in a reason: all else is for whoever sent the request."""
+    status = re.match(r"\d{3}\b", reason)
+    return status[0] if status else NO_STATUS
 
 
 def _fields(told: Told | None) -> tuple[float | None, ...] | None:
@@ -233,6 +259,11 @@ def _fields(told: Told | None) -> tuple[float | None, ...] | None:
         _amount(told.requests_reset),
         _amount(told.tokens_reset),
     )
+
+
+def _limit(value: float | None) -> float | None:
+    """Return a limit that a server told, if it is one."""
+    return None if value is None or value < LEAST else value
 
 
 def _amount(value: float | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import ipaddress
 import os
@@ -155,6 +156,8 @@ def reason(error: OSError) -> str:
 async def connect(place: Place) -> tuple[asyncio.StreamReader, Limited]:
     """Return a way to the limiter at a place. Raises OSError."""
     if place.path:
+        if os.lstat(place.path).st_uid not in (os.geteuid(), 0):
+            raise PermissionError(errno.EACCES, "it is someone else's")
         reader, writer = await asyncio.open_unix_connection(place.path, limit=MOST_BYTES)
     else:
         reader, writer = await asyncio.open_connection(place.host, place.port, limit=MOST_BYTES)

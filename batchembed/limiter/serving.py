@@ -11,6 +11,7 @@ from batchembed.limiter import messages
 from batchembed.limiter.account import LEASE, Account, Worker
 from batchembed.limiter.link import BEAT, Reader, Writer
 from batchembed.limiter.messages import (
+    SHOWN,
     VERSION,
     End,
     FromLimiter,
@@ -54,7 +55,8 @@ class Limiter:
             async with asyncio.timeout(LEASE):
                 told = await reader.readline()
             if other := messages.other_version(told):
-                outbox.tell(No(f"it speaks version {VERSION}, and you {other}: install the same"))
+                why = f"it speaks version {VERSION}, and you {other}: install the same"
+                outbox.tell(No(why, for_good=True))
                 return
             hello = messages.from_run(told)
             if isinstance(hello, Look):
@@ -97,7 +99,7 @@ class Limiter:
                 worker.heard_at = now
                 if isinstance(message, Want):
                     if not account.want(worker, message, now):
-                        outbox.tell(No("too many starts are asked for at once"))
+                        outbox.tell(No("too many starts are asked for at once, or one twice"))
                         return
                 elif isinstance(message, End):
                     account.end(worker, message, now)
@@ -111,7 +113,7 @@ class Limiter:
         for name, account in self.accounts.items():
             if account.workers:
                 standing = account.standing(now)
-                outbox.tell(Seen(name, standing, account.started, account.state.open))
+                outbox.tell(Seen(name[:SHOWN], standing, account.started, account.state.open))
 
     def _leave(self, name: str, account: Account, worker: Worker) -> None:
         if self._outboxes.pop(worker, None) is None:

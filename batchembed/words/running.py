@@ -135,7 +135,7 @@ def limiter_words(seen: list[Seen], where: str) -> str:
         told = one.standing
         rate = "no limit known" if told.rate is None else f"{60 * told.rate:,.0f} requests a minute"
         words = f"{counted(told.workers, 'run')}, {rate}, {one.started:,} started, {one.open} open"
-        lines.append(row(one.name[:8], f"{words}; {told.reason}" if told.shut else words))
+        lines.append(row(one.name, f"{words}; {told.reason}" if told.shut else words))
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 from batchembed.limiter import Limiter
@@ -16,6 +17,7 @@ class End:
         self.reader = asyncio.StreamReader(limit=MOST_BYTES)
         self.other: End | None = None
         self.closed = self.cut = False
+        self.coming: deque[Callable[[End], None]] = deque()
         self._late = late
 
     def write(self, data: bytes, /) -> None:
@@ -31,9 +33,12 @@ class End:
     def _after(self, act: Callable[[End], None], late=None, at=None) -> None:
         end = at or self.other
         if not self.cut:
-            asyncio.get_running_loop().call_later(late or self._late, lambda: end.arrive(act))
+            end.coming.append(act)
+            asyncio.get_running_loop().call_later(late or self._late, end.arrive)
 
-    def arrive(self, act: Callable[[End], None]) -> None:
+    def arrive(self) -> None:
+        """Take what was sent first, whichever timer came: nothing overtakes on a wire."""
+        act = self.coming.popleft()
         if not self.cut and not self.reader.at_eof() and not self.reader._eof:
             act(self)
 

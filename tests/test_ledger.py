@@ -622,7 +622,8 @@ def test_a_segment_without_anything_in_it_is_not_left(store):
 
 def test_the_public_names_are_these():
     """What others may use of the ledger."""
-    names = "Bill Ledger Missing NOWHERE Places Published Reader Source forget holds_anything"
+    names = "Bill Ledger Missing NOWHERE Places Published Reader Source forget"
+    names += " has_submissions holds_anything size_of"
     assert sorted(package.__all__) == names.split()
 
 

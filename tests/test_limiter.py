@@ -91,6 +91,60 @@ def test_the_lowest_limits_that_anyone_stated_hold_for_all():
 
 
 @pytest.mark.parametrize(
+    ("high", "low", "tokens"),
+    [
+        (Rates(None, 1e6), Rates(None, 1e4), 300_000),  # a start cost 1,836 s of it
+        (Rates(600), Rates(1e-9), 10),
+        (Rates(600), Rates(600, 1e-9, 1e-9), 10),
+    ],
+)
+def test_a_limit_that_left_is_waited_for_no_longer(high, low, tokens):
+    """What was started under a low limit costs what it costs of the limit that holds now."""
+    made, [(one, heard), (low_one, _)] = account(high, low)
+    made.want(one, Want(1, tokens, 1), 0.0)
+    made.turn(0.0)
+    made.end(one, End(1, "answered", tokens), 1.0)
+    made.want(one, Want(2, 1, 1), 1.0)
+    assert made.turn(1.0) > 1800, "the control: the low limit holds"
+    made.leave(low_one, 1.0)
+    made.turn(1.0)
+    made.turn(20.0)  # 300,000 tokens at a million a minute are 18 s
+    assert starts(heard) == [1, 2]
+
+
+def test_who_started_under_a_low_limit_that_left_is_not_passed_over():
+    """It has its turn as soon as one that came later, and not 3,000 starts behind it."""
+    made, [(one, heard), (low, _)] = account(Rates(None, 1e6), Rates(None, 1e4))
+    made.want(one, Want(1, 300_000, 500), 0.0)
+    made.turn(0.0)
+    made.end(one, End(1, "answered", 300_000), 1.0)
+    made.leave(low, 1.0)
+    late = []
+    made.join(Worker(Rates(None, 1e6), late.append, 2.0), 2.0)
+    made.state = made.state._replace(most_open=INF)
+    for number in range(2, 102):
+        made.want(one, Want(number, 10_000, 20), 2.0)
+        made.want(made.workers[-1], Want(number, 10_000, 20), 2.0)
+    at = 2.0
+    while len(starts(late)) < 20:
+        at = max(at, made.turn(at))
+    assert 19 <= len(starts(heard)) - 1 <= 21
+
+
+def test_a_bill_beyond_belief_does_not_stop_the_account():
+    """Of one that is a thousand million times its estimate, twenty times is believed."""
+    made, [(one, heard), (other, _)] = account(Rates(None, 6e4), Rates(None, 6e4))
+    made.want(other, Want(1, 100, 1), 0.0)
+    made.turn(0.0)
+    made.end(other, End(1, "answered", 2**53), 0.1)
+    assert made.state.billed <= 2
+    made.want(one, Want(1, 100, 1), 0.2)
+    assert made.turn(0.2) <= 2.5
+    made.turn(2.5)
+    assert starts(heard) == [1]
+
+
+@pytest.mark.parametrize(
     ("rates", "together"),
     [
         (Rates(600, 5, 7, 256, unpaced=64), Rates(600, 5, 7, 512, unpaced=128)),

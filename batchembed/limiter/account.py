@@ -6,7 +6,8 @@ told every outcome, so a 429 that one run saw holds them all, and what is found 
 
 Whose turn it is: *fair queuing*. Each run has a clock of its own, moved on by what its starts cost
 of the limit that is dearest to them; of those that wait, the one whose clock is behind is next. A
-run that wants little gets all it wants, and the others share what it leaves.
+run that wants little gets all it wants, and the others share what it leaves. When a limit rises,
+as with a run that had stated a lower one and leaves, all clocks begin anew, level.
 
 What a run holds is a *lease*: starts and tokens that were granted and of which no outcome was told
 yet. It lasts as long as words come from the run. When its connection breaks, or nothing was heard
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field
 from batchembed.exchange import Outcome
 from batchembed.limiter.messages import End, FromLimiter, Stands, Start, Want, outcome_of
 from batchembed.pacing import Permit, Rates, Shared, shared
-from batchembed.pacing.state import INF
+from batchembed.pacing.state import INF, State
 from batchembed.pacing.step import admit, begin, bound_by, learn, ready, restate
 
 LEASE = 10.0
@@ -72,7 +73,7 @@ class Account:
         The lowest limits that anyone stated hold for all; of open requests each brings its own.
         """
         self.workers.append(worker)
-        self._restate()
+        self._restate(now)
         if brought is not None and now - self._began < COMING_BACK:
             self._brought = min(self._brought + brought, self.state.request_rate)
             self.state = shared.going_on(self.state, self._brought, now)
@@ -87,7 +88,7 @@ class Account:
             self._learn(permit, None, now)
         self.left_at = now
         if self.workers:
-            self._restate()
+            self._restate(now)
             self.tell_all(now)
 
     def want(self, worker: Worker, want: Want, now: float) -> bool:
@@ -164,10 +165,11 @@ class Account:
             self.done = requests + 1, tokens, texts + permit.texts
 
     def _learn(self, permit: Permit, outcome: Outcome | None, now: float) -> None:
-        draw = self._rng.random()
-        self.state = learn(self.state, self.rates, permit, outcome, now=now, draw=draw)
+        draw, before = self._rng.random(), self.state
+        self.state = learn(before, self.rates, permit, outcome, now=now, draw=draw)
+        self._level(before)
 
-    def _restate(self) -> None:
+    def _restate(self, now: float) -> None:
         stated = [worker.rates for worker in self.workers]
         self.rates = Rates(
             min(filter(None, (r.requests_per_minute for r in stated)), default=None),
@@ -177,7 +179,19 @@ class Account:
             unpaced=_sum(r.unpaced for r in stated),
             fixed=all(r.fixed for r in stated),
         )
-        self.state = restate(self.state, self.rates)
+        before, self.state = self.state, restate(self.state, self.rates, now)
+        self._level(before)
+
+    def _level(self, before: State) -> None:
+        """Where a limit has risen, let the clocks forget what starts cost of the lower one."""
+        pairs = zip(_rates(before), _rates(self.state), strict=True)
+        if any(rate > old for old, rate in pairs):
+            for worker in self.workers:
+                worker.clock = min(worker.clock, self._clock)
+
+
+def _rates(state: State) -> tuple[float, float, float]:
+    return state.request_rate, state.token_rate, state.text_rate
 
 
 def _sum(bounds: Iterable[int | None]) -> int | None:

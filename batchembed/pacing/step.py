@@ -37,6 +37,7 @@ LONGEST_WAIT = 60.0
 LONGEST_SILENCE = 30.0
 BUDGET = 20.0
 SETTLED = 30
+FAR_OFF = 20.0  # times: a bill that is farther from its estimate is taken for that much
 
 
 def begin(rates: Rates, now: float) -> State:
@@ -48,15 +49,31 @@ def begin(rates: Rates, now: float) -> State:
         most_open=1.0 if rates.find else rates.concurrency or INF,
         finder=finding.begin(now),
     )
-    return restate(state, rates)
+    return restate(state, rates, now)
 
 
-def restate(state: State, rates: Rates) -> State:
-    """Return the state under other limits of the job; what the server told still tightens them."""
+def restate(state: State, rates: Rates, now: float) -> State:
+    """Return the state under other limits of the job; what the server told still tightens them.
+
+    Where a rate rises, what is left to wait for shrinks with it.
+    """
     stated = (rates.requests_per_minute, rates.tokens_per_minute, rates.texts_per_minute)
     each = zip(stated, state.told, strict=True)
     requests, tokens, texts = (AIM * min(own or INF, told) / 60.0 for own, told in each)
-    return state._replace(request_rate=requests, token_rate=tokens, text_rate=texts)
+    held, found = min(state.request_rate, state.found), min(requests, state.found)
+    return state._replace(
+        request_rate=requests,
+        token_rate=tokens,
+        text_rate=texts,
+        request_due=_sooner(state.request_due, held, found, now),
+        token_due=_sooner(state.token_due, state.token_rate, tokens, now),
+        text_due=_sooner(state.text_due, state.text_rate, texts, now),
+    )
+
+
+def _sooner(due: float, before: float, rate: float, now: float) -> float:
+    """Return a due time, where a rate may have risen since it was set."""
+    return now + (due - now) * before / rate if due > now and rate > before else due
 
 
 def ready(state: State, now: float) -> float:
@@ -124,9 +141,10 @@ def _answered(state: State, rates: Rates, permit: Permit, tokens: int | None, no
     """Return the state after an answer of any kind: a server that refuses a text is up."""
     token_due, billed = state.token_due, state.billed
     if tokens and permit.tokens:
-        billed = 0.95 * billed + 0.05 * tokens / permit.tokens
+        bill = min(max(tokens, permit.tokens / FAR_OFF), permit.tokens * FAR_OFF)
+        billed = 0.95 * billed + 0.05 * bill / permit.tokens
         if state.token_rate < INF:
-            token_due += (tokens - permit.cost) / state.token_rate
+            token_due += (bill - permit.cost) / state.token_rate
     took = now - permit.at
     latency = 0.95 * state.latency + 0.05 * took if state.accepted else took
     lowest = min(latency, 1.0005 * state.lowest) if state.accepted > SETTLED else INF
@@ -234,7 +252,7 @@ def hear(state: State, rates: Rates, told: Told, now: float) -> State:
     tokens = (told.tokens_per_minute or INF) / rates.parts
     if (requests, tokens) != state.told[:2]:
         before = state.request_rate
-        state = restate(state._replace(told=(requests, tokens, INF)), rates)
+        state = restate(state._replace(told=(requests, tokens, INF)), rates, now)
         if INF > state.request_rate > before and state.found < INF:  # so at once
             state = state._replace(found=state.found * state.request_rate / before)
     if told.requests_left is not None and told.requests_left - state.open < 1.0 and requests < INF:

@@ -108,6 +108,9 @@ class BatchLane:
     def abandon(self) -> None:
         """Do nothing more than `drain` did."""
 
+    def mind_patience(self) -> None:
+        """Do nothing: each call that fails minds it, and no limit is shared here."""
+
     async def run(self) -> None:
         """Hand in what is not yet, then wait until all has landed or there is an ending."""
         while self.desk.open and self.ending is None:

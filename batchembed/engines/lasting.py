@@ -25,6 +25,9 @@ class Beats(Drains, Protocol):
     def dimensions(self) -> int | None:
         """How many numbers a vector has, once that is known."""
 
+    def mind_patience(self) -> None:
+        """End the run if it waits for too long, also for what others that share its limit saw."""
+
 
 @contextmanager
 def beating(loop: Beats, monitor: Monitor, objection: Objection) -> Iterator[None]:
@@ -36,6 +39,8 @@ def beating(loop: Beats, monitor: Monitor, objection: Objection) -> Iterator[Non
             monitor.tick()
             if loop.ending is None and (why := objection(loop.dimensions)):
                 loop.drain(why)
+            if loop.ending is None:
+                loop.mind_patience()
 
     task = asyncio.create_task(beat())
     try:

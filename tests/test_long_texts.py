@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchembed.embed import long
+from batchembed.embed.settle import judge
 from batchembed.embed.verdicts import Facts, Part, Section
 from batchembed.exchange import Control, Response, TooLarge
 from batchembed.prompts import Text
@@ -364,6 +365,30 @@ def test_sections_weighted_alike_are_seen(monkeypatch):
     assert not np.allclose(right.kept[key], wrong.kept[key], atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "unit", ["कि", "நி", "ที่", "e\u0301", "👍🏽", "\u1100\u1161\u11a8", "👩\u200d🔬", "\r\n"]
+)
+def test_no_sign_is_torn(unit):
+    """A letter keeps its vowel sign, a hand its colour, a syllable its letters."""
+    text = "x" + unit * 30
+    for most in range(8, 40):
+        end = long._pause(text, 0, most, least=most // 2)
+        assert (end - 1) % len(unit) == 0
+
+
+def test_nearly_opposite_sections_have_no_mean():
+    """What is left over of them is rounding."""
+    facts = Facts(0, None, True, True, on_long_text="mean")
+    last = None
+    for part, sign in zip(
+        reversed(long.shortened(Part(request("one two. " * 9)), facts, 0.6)), (1, -1), strict=True
+    ):
+        found = sign * vector("any")[None]
+        found[0, 0] += np.float32(1e-6)
+        last = long.followed(part, judge(part, Response(found, 5), facts), facts)
+    assert [reject.reason for reject in last.rejects] == ["bad_vector"]
+
+
 def test_opposite_sections_have_no_mean():
     """A mean without direction is a reject, not a vector of noise."""
     facts = Facts(0, None, True, True, on_long_text="mean")
@@ -374,8 +399,6 @@ def test_opposite_sections_have_no_mean():
     for part, sign in zip(reversed(parts), (1, -1), strict=True):
         assert long.known(part, facts, ledger) is None
         answer = Response(sign * vector("any")[None], 5)
-        from batchembed.embed.settle import judge
-
         last = long.followed(part, judge(part, answer, facts), facts)
     (reject,) = last.rejects
     assert (reject.key, reject.reason) == (bytes(request("one two. " * 9).keys[0]), "bad_vector")

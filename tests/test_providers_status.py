@@ -190,6 +190,29 @@ def test_one_text_alone_is_too_long(code, message, share):
     assert found.share == (None if share is None else pytest.approx(share))
 
 
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_one_long_text_among_many_says_nothing_of_requests(code):
+    """It is looked for by halving; its numbers are no cap on what a request may hold."""
+    for message in (
+        "`inputs` must have less than 512 tokens. Given: 60000",
+        "maximum context length is 8192 tokens, however you requested 9000 tokens",
+        "Input id 3 has 9000 tokens, exceeding max 8192 tokens",
+    ):
+        assert type(sort(code, error(message), n=64)) is Refused
+
+
+def test_no_text_is_cut_for_a_rate_or_by_other_words():
+    """Of one text alone: a minute's tokens, another setting's length, a server that is down."""
+    never = error("Request too large for m on tokens per min (TPM): Limit 1000, Requested 7000.")
+    assert type(sort(429, never, n=1)) is Refused
+    assert isinstance(sort(429, never, n=2), TooLarge)
+    other = error("input_type must be at most 20 characters")
+    assert type(sort(400, other, n=1)) is Refused
+    busy = error("context window exhausted, retry later")
+    assert type(sort(503, busy, n=1)) is Unavailable
+    assert isinstance(sort(500, error("input is too large to process"), n=1), TooLarge)
+
+
 def test_a_413_without_words_is_of_one_text_as_well():
     """A proxy that lets no more bytes through says nothing else."""
     assert isinstance(sort(413, b"", n=1), TooLarge)

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Protocol
-from unicodedata import combining
+from unicodedata import category
 
 import numpy as np
 
@@ -32,6 +32,8 @@ from batchembed.spec import KEY_BYTES
 LIKELY = 4  # bytes a token
 APART = 6  # bytes a token: a passage of plain language that the model reads has fewer
 SHORTER = {"truncate": 0.8, "mean": 0.5}  # of what was too long once more
+JOINER = "\u200d"
+NOTHING = 1e-4  # of the length of its sections: a mean that is shorter has no direction
 LEAST = 8  # characters: what is refused at this length is not too long
 PAUSES = (("\n\n",), ("\n",), (". ", "! ", "? ", "。", "！", "？"), (" ",))  # noqa: RUF001 - signs
 
@@ -130,7 +132,7 @@ def _with(section: Section, kept: Vouched, facts: Facts, verdict: Verdict) -> Ve
     mean = (weights @ rows / weights.sum()).astype(np.float32)[None]
     vectors, good = checked(mean, normalize=facts.normalize, joined=facts.joined)
     long.dropped = True
-    if not good.all():
+    if not good.all() or np.linalg.norm(mean) < NOTHING * np.linalg.norm(rows, axis=1).max():
         message = f"the mean of its {len(every)} sections has no direction"
         return replace(verdict, rejects=(Reject(long.key, "bad_vector", message),))
     last = next((one for one in reversed(every) if one.model_version), kept)
@@ -197,8 +199,9 @@ def _joined(text: str, at: int) -> bool:
     """Return whether what stands at `at` belongs to the sign before it."""
     if at >= len(text):
         return False
-    joins = "\u200d\ufe0f"
-    return bool(combining(text[at])) or text[at] in joins or text[at - 1] == joins[0]
+    sign, before = text[at], text[at - 1]
+    mark = category(sign)[0] == "M" or sign == JOINER or "\U0001f3fb" <= sign <= "\U0001f3ff"
+    return mark or before == JOINER or "\u1160" <= sign <= "\u11ff" or before + sign == "\r\n"
 
 
 def _asked(section: Section, facts: Facts) -> Request:

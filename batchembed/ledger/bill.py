@@ -45,7 +45,8 @@ class Bill:
         A section of a text is a request and no text; a mean of sections is a text and no request.
         """
         tokens = note.get("tokens", 0)
-        mean = "extent" in note and not tokens
+        extent = note.get("extent")
+        mean = extent is not None and extent["kept"] == extent["characters"]
         self.requests += bool(texts or tokens) and not mean
         self.texts += 0 if "section_of" in note else texts
         self.tokens += tokens

@@ -70,7 +70,7 @@ _TOO_LONG = re.compile(
     r"|(?:text|prompt|input) cannot exceed \d+|cannot exceed \d+ - received"
     r"|(?:text|prompt|input|string) is too long|too large to process|exceeding max \d+ tokens"
     r"|exceeds (?:the )?max(?:imum)? (?:length|number|context|\d+ tokens)"
-    r"|at most \d+ (?:characters|tokens)",
+    r"|at most \d+ tokens|\b(?:text|prompt|input|string)s?\b.{0,40}?at most \d+ characters",
     re.IGNORECASE,
 )
 # A 429 that no waiting mends: more tokens in one request than a minute has.
@@ -115,8 +115,10 @@ def sort(request: Request, *, status: int, headers: Mapping[str, str], body: byt
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         return _moved(status, headers)
     if status == HTTPStatus.TOO_MANY_REQUESTS or "slow_down" in told.names:
-        if _NEVER.search(told.message):
-            return TooLarge(reason, share=_share(told))
+        if _NEVER.search(told.message):  # no text is cut for a rate
+            many = len(request) > 1
+            refused = Refused(reason, status, request_id(headers))
+            return TooLarge(reason, share=_share(told)) if many else refused
         return Throttled(reason, wait(headers, told))
     if _is_down(status, told):
         return Unavailable(reason, wait(headers, told))
@@ -124,8 +126,10 @@ def sort(request: Request, *, status: int, headers: Mapping[str, str], body: byt
 
 
 def _is_down(status: int, told: Said) -> bool:
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR and _TOO_LONG.search(told.message):
+        return False  # so says a server that has no better status
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return not _TOO_LONG.search(told.message)  # so says a server that has no better status
+        return True
     return status in _WAIT_AND_SEE or status < HTTPStatus.MULTIPLE_CHOICES
 
 

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from batchembed.exchange import Fatal, Malformed, Refused, Request, Throttled, TooLarge, Unavailable
+from batchembed.pacing import Permit, Rates
+from batchembed.pacing.state import State
+from batchembed.pacing.step import learn
 from batchembed.providers import limits, sayings, status
 from batchembed.providers.openai import OpenAI
 from batchembed.spec import Spec
@@ -86,6 +89,50 @@ def test_how_long_to_wait(headers, wait):
     assert sayings.wait(headers) == wait
     assert sort(429, headers=headers).wait == wait
     assert sort(503, headers=headers).wait == wait
+
+
+RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
+
+
+@pytest.mark.parametrize(
+    ("delay", "wait"),
+    [
+        ("58s", 58.0),
+        ("39.837274622s", 39.837274622),
+        ("0.5s", 0.5),
+        ("0s", None),
+        ("-1s", None),
+        ("58", None),
+        ("1m", None),
+        (58, None),
+        (None, None),
+    ],
+)
+def test_a_retry_info_in_the_body_is_obeyed_as_a_retry_after_is(delay, wait):
+    """As Gemini sends it, beside what quota is used up; the pacer is silent for that long."""
+    quota = {"quotaId": "EmbedContentRequestsPerMinutePerUserPerProjectPerModel-FreeTier"}
+    details = [
+        {"@type": "type.googleapis.com/google.rpc.Help", "links": [{"url": "https://ai.google"}]},
+        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [quota]},
+        {"@type": RETRY_INFO, "retryDelay": delay},
+    ]
+    body = {
+        "error": {
+            "code": 429,
+            "message": "You exceeded your current quota, please check your plan.",
+            "status": "RESOURCE_EXHAUSTED",
+            "details": details,
+        }
+    }
+    outcome = sort(429, body)
+    assert isinstance(outcome, Throttled)
+    assert outcome.wait == wait
+    header = sort(429, body, {"retry-after": "7"})
+    assert header.wait == 7.0, "a header goes before the body"
+    found = learn(
+        State(open=1), Rates(), Permit(1, 1, 99.0), outcome, now=100.0, draw=0.5
+    ).held_until
+    assert found == pytest.approx(100.0 + wait + 0.07 if wait else 100.5)
 
 
 @pytest.mark.parametrize(

@@ -291,7 +291,7 @@ class Loop:
             await self.opened.wait()
         while self.ending is None and (request := await self.upcoming.take()) is not None:
             await self.settle(request, feed)
-            if len(self.crew) < min(self.rules.most_open or 0, self.pacer.state.most_open):
+            while len(self.crew) < min(self.rules.most_open or 0, self.pacer.state.most_open):
                 self.crew.add(self._work(feed, pilot=False))
                 self.upcoming.workers = len(self.crew)
         self.opened.set()

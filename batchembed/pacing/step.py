@@ -150,8 +150,9 @@ def _answered(state: State, rates: Rates, permit: Permit, tokens: int | None, no
     lowest = min(latency, 1.0005 * state.lowest) if state.accepted > SETTLED else INF
     most, knee, spacing = state.most_open, state.knee, _spacing(state, permit)
     bound = float((not spacing and rates.unpaced) or rates.concurrency or INF)
-    if spacing:
-        most = min(most + 1.0, width.needed(1.0 / spacing, latency, lowest))
+    if spacing:  # the rate holds back by itself: at the start of a run there is nothing to feel for
+        most += 1.0 if state.accepted > SETTLED else INF
+        most = min(most, width.needed(1.0 / spacing, latency, lowest))
     elif rates.find and not rates.fixed:
         most, knee = width.widen(most, knee, state.accepted + 1, bound, latency=latency, now=now)
     else:

@@ -133,10 +133,13 @@ def test_a_limit_that_doubles_and_is_told():
     assert seen.refused() <= 0.001
 
 
-@pytest.mark.parametrize("name", SERVERS)
-def test_a_limit_that_is_stated_twice_too_high(name):
+@pytest.mark.parametrize(
+    ("name", "count"), [*((name, False) for name in SERVERS), ("sliding 60 s", True)]
+)
+def test_a_limit_that_is_stated_twice_too_high(name, count):
     """The job says twice what the server allows: found out, and forgotten by nobody."""
-    seen = hour(Server(SERVERS[name](steady)), stated(2 * LIMIT), seconds=3600)
+    server = Server(SERVERS[name](steady), failures_count=count)
+    seen = hour(server, stated(2 * LIMIT), seconds=3600)
     assert seen.refused() <= 0.001
     assert seen.used(steady) >= 0.94
 

@@ -33,6 +33,7 @@ FEW = 20
 REST = 0.25
 LONG = 10.0
 MINUTE = 60.0
+AFTER = 2.0  # so long after a window of a minute is a probe sure to find room in the next
 SLOWEST = 1.0 / MINUTE
 WINDOWS = (MINUTE, 10.0)
 SHORTEST_GAP, RISEN_GAP, LONGEST_GAP = FIRST_GAP, 30.0, 480.0
@@ -64,7 +65,7 @@ def refused(state: State, permit: Permit, now: float, wait: float) -> State:
     finder = state.finder
     if finder.troubled is None:
         finder = finder._replace(troubled=now)
-    minute = finder.since + MINUTE + 0.5
+    minute = finder.since + MINUTE + AFTER
     held = minute if now < minute < now + 1.3 * wait else now + wait
     finder = finder._replace(refused_at=permit.at)
     return state._replace(held_until=max(state.held_until, held), finder=finder)

@@ -4,12 +4,12 @@ Under a rate, Little's law: rate times latency, with room to spare; but a latenc
 twice the lowest seen is the server's trouble, and is not met with more requests.
 
 Without a rate the *knee* is looked for: the fewest open requests that bring the most answers a
-second. The number grows by one for every answer up to `QUICK`, then doubles while that brings
-`WORTH` times as much. From there it is halved while that brings `STAYS` of the most, and what lies
-between too few and enough is tried until they are `CLOSE`. `MARGIN` times what was enough is held,
-and looked at again later and later: once with more, once with fewer, in turns. A server is measured
-until it is clear what it says: a count of n answers is off by about 1 / sqrt(n), and by half of
-what is open, as some servers answer in batches.
+second. The number grows by one for every answer up to `QUICK`, then by half of itself while that
+brings `WORTH` times as much. From there it is halved while that brings `STAYS` of the most, and
+what lies between too few and enough is tried until they are `CLOSE`. `MARGIN` times what was enough
+is held, and looked at again later and later: once with more, once with fewer, in turns. A server
+is measured until it is clear what it says: a count of n answers is off by about 1 / sqrt(n), and by
+half of what is open, as some servers answer in batches.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 QUICK = 8.0
 ROOM, SPARE, SLOWER = 1.5, 4.0, 2.0
-WORTH, STAYS, CLOSE, MARGIN, FULL = 1.08, 0.97, 1.42, 1.15, 0.7
+GROWTH, WORTH, STAYS, CLOSE, MARGIN, FULL = 1.5, 1.06, 0.97, 1.42, 1.15, 0.7
 FEWEST, FIRST, ENOUGH, TURNS = 60, 200, 600, 4.0
 FIRST_HOLD, LONGEST_HOLD = 60.0, 600.0
 
@@ -89,11 +89,11 @@ def _judged(most: float, knee: Knee, counted: int, rate: float, bound: float) ->
     if knee.tried == 0 and (knee.looked > 0 or most >= bound):
         knee = seen._replace(low=0.0, tried=-1, looked=-1)
     elif knee.tried == 0:
-        return 2.0 * most, seen._replace(low=knee.high, tried=1, looked=1)
+        return GROWTH * most, seen._replace(low=knee.high, tried=1, looked=1)
     elif knee.tried > 0 and rate >= WORTH * knee.rate:
         knee = seen._replace(high=most, low=knee.high, hold=FIRST_HOLD / 2.0)
         if most < bound:
-            return 2.0 * most, knee
+            return GROWTH * most, knee
         knee = knee._replace(tried=-1)
     elif knee.tried > 0:
         knee = (seen if rate > knee.rate else knee)._replace(tried=-1)

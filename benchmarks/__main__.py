@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import client_cpu, local_job, memory, sharing, similarity, starting
 from benchmarks.measuring import FailedError, Scope, Table
-from benchmarks.pacing import comparison
+from benchmarks.pacing import comparison, knee, real
 
 QUESTIONS: dict[str, Callable[[Scope], Table]] = {
     "local": local_job.measure,
@@ -23,6 +23,8 @@ QUESTIONS: dict[str, Callable[[Scope], Table]] = {
     "starting": starting.measure,
     "similarity": similarity.measure,
     "pacing": comparison.measure,
+    "pacing-real": real.measure,
+    "pacing-knee": knee.measure,
     "sharing": sharing.measure,
 }
 ROUNDS, QUICK_ROUNDS = 5, 1

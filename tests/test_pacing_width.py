@@ -147,7 +147,7 @@ def batches(base, each, most):
 
 SERVERS = {
     "1 at once": ({"knee": 1}, 3.33, 0.55, 3600),
-    "2 at once": ({"knee": 2}, 6.67, 0.40, 1800),
+    "2 at once": ({"knee": 2}, 6.67, 0.40, 3600),
     "4 at once": ({"knee": 4}, 13.3, 0.40, 900),
     "8 at once": ({"knee": 8}, 26.7, 0.40, 600),
     "16 at once": ({"knee": 16}, 53.3, 0.33, 600),

@@ -15,7 +15,7 @@ from batchembed.errors import NotFinishedError
 from batchembed.limiter import Link, taking_part
 from batchembed.limiter.link import BEAT as TOLD_EVERY
 from batchembed.pacing import Pacer, Rates
-from benchmarks.pacing.servers import Answer
+from benchmarks.pacing.servers import Answer, Bucket, Server, always
 
 RATES = Rates(600)
 MONITOR = SimpleNamespace(tick=lambda: None)
@@ -72,3 +72,54 @@ def test_a_wait_that_another_run_was_told_is_held_against_one_s_own_patience(pat
         assert 5.0 < ended < 6.0 + TOLD_EVERY + 2 * BEAT
     else:
         assert (ending, ended) == (None, 60.0)
+
+
+def test_an_outage_before_a_run_joined_is_not_its_own():
+    """Half an hour of it, and eight minutes without any run: the next has waited for a second."""
+
+    async def main():
+        net = net_of()
+        down = Server(Bucket(always(10.0), 1.0), errors=lambda now: 1.0 if now > 20 else 0.0)
+        first = Run(net, down, RATES, number=1, at_once=4)
+        first.start()
+        await asyncio.sleep(1820)
+        before = first.pacer.failing_for()
+        await first.end()
+        await asyncio.sleep(480)
+        runs = [Run(net, down, RATES, number=n, at_once=4) for n in (2, 3)]
+        runs[0].start()
+        await asyncio.sleep(100)
+        runs[1].start()
+        await asyncio.sleep(100)
+        after = [one.pacer.failing_for() for one in runs]
+        for one in runs:
+            await one.end()
+        await net.kill()
+        return before, after
+
+    before, after = run(main)
+    assert before == pytest.approx(1800, abs=2)
+    assert after == [pytest.approx(200, abs=1), pytest.approx(100, abs=1)]
+
+
+def test_an_outage_goes_on_when_the_way_broke():
+    """A run that comes back has waited since it first took part."""
+
+    async def main():
+        net = net_of()
+        down = Server(Bucket(always(10.0), 1.0), errors=lambda now: 1.0 if now > 20 else 0.0)
+        one, other = (Run(net, down, RATES, number=n, at_once=4) for n in (1, 2))
+        one.start()
+        other.start()
+        await asyncio.sleep(120)
+        one.link._writer.close()  # one way breaks; the limiter is there, and knows
+        await asyncio.sleep(60)
+        up, failing = one.link.up, one.pacer.failing_for()
+        await one.end()
+        await other.end()
+        await net.kill()
+        return up, failing
+
+    up, failing = run(main)
+    assert up
+    assert failing == pytest.approx(160, abs=2)

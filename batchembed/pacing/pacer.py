@@ -42,6 +42,7 @@ class Pacer:
         self._link = link
         self._open = self._asking = 0
         self._together = Together()
+        self._joined: float | None = None
         self._asked_since = 0.0
         self._heard = heard
         self.state = begin(rates, clock.monotonic())
@@ -138,7 +139,8 @@ class Pacer:
         now = self._clock.monotonic()
         self._together.hear(standing, now)
         if standing is not None:
-            self.state = shared.follow(self.state, standing, now)
+            self._joined = now if self._joined is None else self._joined
+            self.state = shared.follow(self.state, standing, self._joined, now)
             self._turned.set()
             self._ended.set()
         else:

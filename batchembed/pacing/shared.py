@@ -105,9 +105,12 @@ def stand(state: State, rates: Rates, workers: int, done: Counts, now: float) ->
     )
 
 
-def follow(state: State, standing: Shared, now: float) -> State:
-    """Return a worker's own state as the limiter's stands: what people and patience look at."""
-    failing = standing.failing
+def follow(state: State, standing: Shared, joined: float, now: float) -> State:
+    """Return a worker's own state as the limiter's stands: what people and patience look at.
+
+    It `joined` then: an outage that others had before is none that it has waited for.
+    """
+    failing = None if standing.failing is None else min(standing.failing, now - joined)
     return state._replace(
         found=_rate(standing.found),
         told=(_rate(standing.told[0]), _rate(standing.told[1]), _rate(standing.told[2])),

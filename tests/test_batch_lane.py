@@ -94,6 +94,19 @@ def test_what_expired_is_sent_online(place, server, desk, lane):
     assert digests(job.out) == online(place, server)
 
 
+@pytest.mark.parametrize("desk", ["voyage"], indirect=True)
+def test_a_long_text_does_not_cost_its_neighbours_the_price_of_the_lane(place, server, desk, lane):
+    """It has a line of its own, by the tokens that the model is known to read."""
+    too_long = "salt " * 40_000
+    desk.expires = lambda text: text == too_long
+    given = [*GIVEN[:30], too_long, *GIVEN[30:60]]
+    more = {"model__name": "voyage-4", "access__leftovers": "stop"}
+    job = place(given, server=server, **lane, **more)
+    ended = job.run(code=4)
+    assert "1 texts have no answer" in ended.err
+    assert set(server.bill.texts) == set(GIVEN[:60])
+
+
 def test_what_was_left_over_can_end_the_run(place, server, desk, lane):
     """Where the job says so: nothing is lost, and the hint says how to go on."""
     desk.expires = lambda text: text == GIVEN[3]

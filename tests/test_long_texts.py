@@ -366,7 +366,7 @@ def test_sections_weighted_alike_are_seen(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "unit", ["कि", "நி", "ที่", "e\u0301", "👍🏽", "\u1100\u1161\u11a8", "👩\u200d🔬", "\r\n"]
+    "unit", ["कि", "நி", "ที่", "น้ำ", "e\u0301", "👍🏽", "\u1100\u1161\u11a8", "👩\u200d🔬", "\r\n"]
 )
 def test_no_sign_is_torn(unit):
     """A letter keeps its vowel sign, a hand its colour, a syllable its letters."""

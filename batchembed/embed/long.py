@@ -33,6 +33,7 @@ LIKELY = 4  # bytes a token
 APART = 6  # bytes a token: a passage of plain language that the model reads has fewer
 SHORTER = {"truncate": 0.8, "mean": 0.5}  # of what was too long once more
 JOINER = "\u200d"
+AM = "\u0e33\u0eb3"  # vowels of Thai and Lao that are no marks by their category
 NOTHING = 1e-4  # of the length of its sections: a mean that is shorter has no direction
 LEAST = 8  # characters: what is refused at this length is not too long
 PAUSES = (("\n\n",), ("\n",), (". ", "! ", "? ", "。", "！", "？"), (" ",))  # noqa: RUF001 - signs
@@ -52,7 +53,12 @@ def apart(requests: list[Request], facts: Facts) -> list[Request]:
     """
     if facts.on_long_text == "reject" or not facts.tokens_per_text:
         return requests
-    return [part for request in requests for part in _apart(request, facts.tokens_per_text)]
+    return alone(requests, facts.tokens_per_text)
+
+
+def alone(requests: list[Request], tokens_per_text: int) -> list[Request]:
+    """Return requests with each text of more than `tokens_per_text`, most likely, by itself."""
+    return [part for request in requests for part in _apart(request, tokens_per_text)]
 
 
 def _apart(request: Request, tokens_per_text: int) -> list[Request]:
@@ -201,7 +207,13 @@ def _joined(text: str, at: int) -> bool:
         return False
     sign, before = text[at], text[at - 1]
     mark = category(sign)[0] == "M" or sign == JOINER or "\U0001f3fb" <= sign <= "\U0001f3ff"
-    return mark or before == JOINER or "\u1160" <= sign <= "\u11ff" or before + sign == "\r\n"
+    return (
+        mark
+        or before == JOINER
+        or "\u1160" <= sign <= "\u11ff"
+        or sign in AM
+        or before + sign == "\r\n"
+    )
 
 
 def _asked(section: Section, facts: Facts) -> Request:

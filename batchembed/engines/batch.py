@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from batchembed import providers
 from batchembed.corpus import Corpus
-from batchembed.embed import BatchLane, Desk, Facts, Feed, Versions, bound_of
+from batchembed.embed import BatchLane, Desk, Facts, Feed, Versions, bound_of, long
 from batchembed.embed.batch import CANARIES
 from batchembed.embed.canaries import asking
 from batchembed.engines.lasting import beating, deadline
@@ -102,11 +102,13 @@ async def _bring(
 def _write(feed: Feed, batches: Batches, desk: Desk, plant: Plant) -> None:
     """Keep all that the feed has as submissions; raises when their bills could be too much.
 
-    What is told once for a file, such as a role, makes files of their own.
+    What is told once for a file, such as a role, makes files of their own. A line is answered or
+    refused as a whole: a text that is too long, most likely, has one of its own.
     """
     budget, files = plant.budget, dict[str, _File]()
+    most = providers.limits(plant.spec).tokens_per_text
     for some in feed.upcoming():
-        for request in some:
+        for request in long.alone(some, most) if most else some:
             body = batches.body(request)
             shared = batches.jobs.shared(body)
             file = files.setdefault(shared, _File([], []))

@@ -50,7 +50,10 @@ class _Shadow:
                 self.note(path)
 
     def _keep(self, name: str, raw: bytes) -> None:
-        (self._folder / name).write_bytes(raw)
+        """Keep it whole or not at all: a kill may come in the middle of it, from another thread."""
+        new = self._folder / f".{name}"
+        new.write_bytes(raw)
+        new.replace(self._folder / name)
 
 
 def watch(root: Path, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -36,7 +37,7 @@ from batchembed.limiter.messages import (
     line,
     outcome_of,
 )
-from batchembed.pacing import Pacer, Rates, Shared
+from batchembed.pacing import Pacer, Rates, Shared, shared
 from batchembed.pacing.state import INF
 from batchembed.pacing.step import AIM
 from benchmarks.pacing.servers import Bucket, Server, always
@@ -164,6 +165,24 @@ def test_each_run_brings_as_many_open_requests_as_it_may_have(rates, together):
     if rates.fixed:
         made.join(Worker(Rates(concurrency=8), print, 0.0), 0.0)
         assert (made.rates.fixed, made.rates.concurrency, made.rates.unpaced) == (False, 16, None)
+
+
+@pytest.mark.parametrize(
+    ("own", "standing", "part"),
+    [
+        (Rates(600, 6000, 60), None, Rates(600, 6000, 60)),
+        (Rates(600, 6000, 60), Shared(3, stated=(600, 6000, 60)), Rates(200, 2000, 20, parts=3)),
+        (Rates(600), Shared(2, stated=(100, 6000, None)), Rates(50, 3000, parts=2)),
+        (Rates(600).part(4), Shared(2, stated=(600, None, None)), Rates(150, parts=4)),
+        (Rates(600).part(4), Shared(8, stated=(600, None, None)), Rates(75, parts=8)),
+        (Rates(), Shared(8), Rates(parts=8)),
+    ],
+)
+def test_the_part_of_one_whose_limiter_is_gone(own, standing, part):
+    """Of what all stated, the lowest; a shard has its part as before, or less."""
+    assert shared.part(own, standing) == part
+    told = shared.alone(part, standing and replace(standing, told=(None, 800, None)), 0, 1.0).told
+    assert told == (INF, 800 / part.parts if standing else INF, INF)
 
 
 def test_a_run_opens_as_many_requests_as_all_may():

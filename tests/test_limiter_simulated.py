@@ -208,6 +208,29 @@ def test_a_limiter_that_dies_and_comes_back():
     assert min(both) - 0.05 <= use.used_by_all <= max(both) + 0.02  # the time between is not its
 
 
+@pytest.mark.parametrize(
+    "rates",
+    [WHOLE, Rates(None, 60 * LIMIT * 100), Rates(None, None, 60 * LIMIT)],
+    ids=["requests", "tokens", "texts"],
+)
+@pytest.mark.parametrize("count", [4, 8])
+def test_each_goes_on_with_its_part_of_every_limit(rates, count):
+    """Whatever is limited; each request has a text of 100 tokens, and a window is 10 s."""
+
+    async def main():
+        net = net_of()
+        runs = await started(net, Server(SERVERS["fixed 10 s"]()), rates, count)
+        await asyncio.sleep(60)
+        await net.kill()
+        await asyncio.sleep(60)
+        await ended(net, runs)
+        return runs
+
+    runs = run(main, late())
+    assert used(runs, LIMIT, 60, 120) >= 0.95
+    assert refused(runs, 60, 120) <= 0.005
+
+
 def test_a_limiter_that_is_silent():
     """A cable is pulled, nothing breaks: after the lease each goes on by itself."""
 

@@ -37,7 +37,7 @@ class Pacer:
 
         While the limiter at the end of `link` is there, starts are its to grant.
         """
-        self.rates = rates
+        self.rates = self._part = rates
         self.shared: Shared | None = None
         self._link = link
         self._open = self._asking = 0
@@ -113,7 +113,7 @@ class Pacer:
         now, draw = self._clock.monotonic(), self._rng.random()
         self._open -= 1
         if self._link is None or not self._link.settle(permit, outcome):
-            self.state = learn(self.state, self.rates, permit, outcome, now=now, draw=draw)
+            self.state = learn(self.state, self._part, permit, outcome, now=now, draw=draw)
         self._tally.note(permit, outcome, now)
         if outcome is not None:
             self._heard(now - permit.at)
@@ -144,7 +144,8 @@ class Pacer:
             self._turned.set()
             self._ended.set()
         else:
-            self.state = shared.alone(self.rates, self.shared, self._open, now)
+            self._part = shared.part(self.rates, self.shared)
+            self.state = shared.alone(self._part, self.shared, self._open, now)
             if not self._stopped.is_set():
                 self._turned.clear()
         self.shared = standing

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from batchembed.exchange import Outcome
 from batchembed.pacing import finding
 from batchembed.pacing.state import FIRST_GAP, INF, Permit, Rates, State
-from batchembed.pacing.step import begin
+from batchembed.pacing.step import begin, restate
 
 Three: TypeAlias = tuple[float | None, float | None, float | None]
 Counts: TypeAlias = tuple[float, float, float]
@@ -124,13 +124,36 @@ def follow(state: State, standing: Shared, joined: float, now: float) -> State:
     )
 
 
+def part(rates: Rates, standing: Shared | None) -> Rates:
+    """Return the limits of a worker whose limiter is gone: an equal part of those of all."""
+    if standing is None:
+        return rates
+    workers = max(1, standing.workers)
+    own = (rates.requests_per_minute, rates.tokens_per_minute, rates.texts_per_minute)
+    requests, tokens, texts = (
+        min(filter(None, (one, all_of and all_of / workers)), default=None)
+        for one, all_of in zip(own, standing.stated, strict=True)
+    )
+    return replace(
+        rates,
+        requests_per_minute=requests,
+        tokens_per_minute=tokens,
+        texts_per_minute=texts,
+        parts=max(rates.parts, workers),
+    )
+
+
 def alone(rates: Rates, standing: Shared | None, opened: int, now: float) -> State:
     """Return the state of a worker whose limiter is gone, with so many of its requests open.
 
-    It begins with its share of the rate that was held, and looks for more as for any limit.
+    `rates` are its part. Of a rate that was found it begins with its share, and looks for more.
     """
     state = begin(rates, now)._replace(open=opened)
-    if standing is None or standing.rate is None:
+    if standing is None:
+        return state
+    requests, tokens, texts = (_rate(told) / rates.parts for told in standing.told)
+    state = restate(state._replace(told=(requests, tokens, texts)), rates, now)
+    if standing.rate is None:
         return state
     return going_on(state, standing.rate / max(1, standing.workers), now)
 

@@ -237,3 +237,12 @@ def test_a_bill_counts_what_it_is_not_told_as_nothing():
     assert whole == Bill(6, 10, 22, {"": 8, "1 EUR": 14}, 6, {"v"})
     whole.add({"requests": 1, "texts": 2, "tokens": 3}, ["w"])
     assert whole == Bill(7, 12, 25, {"": 11, "1 EUR": 14}, 6, {"v", "w"})
+
+
+@pytest.mark.parametrize(("kept", "sections", "requests"), [(5, 1, 1), (9, 2, 0)])
+def test_what_a_server_bills_no_tokens_for_is_a_request_all_the_same(kept, sections, requests):
+    """The beginning of a text was asked for; the mean of its sections was not."""
+    bill = Bill()
+    extent = {"characters": 9, "kept": kept, "sections": sections}
+    bill.count(1, {"tokens": 0, "extent": extent})
+    assert (bill.requests, bill.texts, bill.tokens) == (requests, 1, 0)

@@ -255,6 +255,10 @@ def test_no_text_is_cut_for_a_rate_or_by_other_words():
     assert isinstance(sort(429, never, n=2), TooLarge)
     other = error("input_type must be at most 20 characters")
     assert type(sort(400, other, n=1)) is Refused
+    assert type(sort(400, error("user: string is too long"), n=1)) is Refused
+    memory = error("CUDA out of memory: context length 512")
+    assert type(sort(500, memory, n=1)) is Unavailable
+    assert isinstance(sort(400, error("input[0]: string is too long"), n=1), TooLarge)
     busy = error("context window exhausted, retry later")
     assert type(sort(503, busy, n=1)) is Unavailable
     assert isinstance(sort(500, error("input is too large to process"), n=1), TooLarge)

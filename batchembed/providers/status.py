@@ -68,11 +68,13 @@ _TOO_LONG = re.compile(
     r"maximum (?:context|input|model) length|context (?:length|window)"
     r"|available context size|must have less than \d+ tokens"
     r"|(?:text|prompt|input) cannot exceed \d+|cannot exceed \d+ - received"
-    r"|(?:text|prompt|input|string) is too long|too large to process|exceeding max \d+ tokens"
+    r"|(?:text|prompt|input) is too long|too large to process|exceeding max \d+ tokens"
     r"|exceeds (?:the )?max(?:imum)? (?:length|number|context|\d+ tokens)"
-    r"|at most \d+ tokens|\b(?:text|prompt|input|string)s?\b.{0,40}?at most \d+ characters",
+    r"|at most \d+ tokens|\b(?:text|prompt|input|string)s?\b.{0,40}?at most \d+ characters"
+    r"|\b(?:text|prompt|input)s?\b.{0,40}?string (?:is )?too long",
     re.IGNORECASE,
 )
+_OUT_OF_MEMORY = re.compile(r"out of memory", re.IGNORECASE)
 # A 429 that no waiting mends: more tokens in one request than a minute has.
 _NEVER = re.compile(r"^request too large for", re.IGNORECASE)
 _SHARE = (
@@ -127,7 +129,7 @@ def sort(request: Request, *, status: int, headers: Mapping[str, str], body: byt
 
 def _is_down(status: int, told: Said) -> bool:
     if status == HTTPStatus.INTERNAL_SERVER_ERROR and _TOO_LONG.search(told.message):
-        return False  # so says a server that has no better status
+        return bool(_OUT_OF_MEMORY.search(told.message))  # else a server that has no better status
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return True
     return status in _WAIT_AND_SEE or status < HTTPStatus.MULTIPLE_CHOICES

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from batchembed.exchange import Outcome
 from batchembed.limiter.messages import End, FromLimiter, Stands, Start, Want, outcome_of
 from batchembed.pacing import Permit, Rates, Shared, shared
-from batchembed.pacing.state import INF, State
+from batchembed.pacing.state import INF, Speed, State
 from batchembed.pacing.step import admit, begin, bound_by, learn, ready, restate
 
 LEASE = 10.0
@@ -39,7 +39,8 @@ MOST_WAITING = 10_000  # a run may have as many requests open
 class Worker:
     """A run that takes part. `lease`: its open attempts by number; `clock`: see above.
 
-    `asked`: the number of the start that it asked for last.
+    `asked`: the number of the start that it asked for last. `speed`: how soon it is answered, for
+    which its texts matter as much as the server.
     """
 
     rates: Rates
@@ -49,6 +50,7 @@ class Worker:
     lease: dict[int, Permit] = field(default_factory=dict)
     clock: float = 0.0
     asked: int = 0
+    speed: Speed = field(default_factory=Speed)
 
 
 class Account:
@@ -85,11 +87,13 @@ class Account:
         worker.waiting.clear()
         while worker.lease:
             _, permit = worker.lease.popitem()
-            self._learn(permit, None, now)
+            self._learn(worker, permit, None, now)
         self.left_at = now
         if self.workers:
             self._restate(now)
             self.tell_all(now)
+        else:  # what its requests cost and took is nothing to the next
+            self.state = self.state._replace(latency=0.0, lowest=INF, spacing=0.0)
 
     def want(self, worker: Worker, want: Want, now: float) -> bool:
         """Note that a run wants a start; False: it asks for more than it should, or for one twice.
@@ -107,7 +111,7 @@ class Account:
         permit = worker.lease.pop(end.number, None)
         if permit is not None:
             self._count(permit, end)
-            self._learn(permit, outcome_of(end), now)
+            self._learn(worker, permit, outcome_of(end), now)
         elif end.kind == "lost":
             worker.waiting = deque(one for one in worker.waiting if one[0].number != end.number)
 
@@ -164,9 +168,10 @@ class Account:
             tokens += permit.cost if end.tokens is None else end.tokens
             self.done = requests + 1, tokens, texts + permit.texts
 
-    def _learn(self, permit: Permit, outcome: Outcome | None, now: float) -> None:
-        draw, before = self._rng.random(), self.state
+    def _learn(self, worker: Worker, permit: Permit, outcome: Outcome | None, now: float) -> None:
+        draw, before = self._rng.random(), self.state._replace(own=worker.speed)
         self.state = learn(before, self.rates, permit, outcome, now=now, draw=draw)
+        worker.speed = self.state.own
         self._level(before)
 
     def _restate(self, now: float) -> None:

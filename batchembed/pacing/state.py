@@ -89,6 +89,14 @@ class Finder(NamedTuple):
     sure: bool = False
 
 
+class Speed(NamedTuple):
+    """How soon one run is answered: smoothed, and the `lowest` that was, of so many `answers`."""
+
+    latency: float = 0.0
+    lowest: float = INF
+    answers: int = 0
+
+
 class State(NamedTuple):
     """All that the pacer knows. Times are seconds of the monotonic clock, rates are per second.
 
@@ -96,8 +104,9 @@ class State(NamedTuple):
     `found`: the requests a second that the finder allows. `shut`: nothing starts but one probe
     at a time. `billed` is the learnt ratio of billed to estimated tokens. `budget`: how many more
     failures than answers may come before the circuit opens. `latency`: smoothed, of answers;
-    `lowest`: the lowest that it was. `spacing`: smoothed, the seconds between two starts that the
-    tightest rate asks for; 0: no rate is known.
+    `lowest`: smoothed too, the lowest that it was for the run whose answer it is; `own`: of the run
+    whose answer comes next, as each that shares a limit has its own. `spacing`: smoothed, the
+    seconds between two starts that the tightest rate asks for; 0: no rate is known.
     `told`: limits of requests, tokens and texts a minute, as the server tells them.
     """
 
@@ -119,6 +128,7 @@ class State(NamedTuple):
     failing_since: float | None = None
     latency: float = 0.0
     lowest: float = INF
+    own: Speed = Speed()
     spacing: float = 0.0
     knee: Knee = Knee()
     found: float = INF

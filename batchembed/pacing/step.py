@@ -18,7 +18,8 @@ gate is shut, and probes go alone, at waits that double up to a minute; an answe
 the number of open requests grows anew.
 
 That number is bounded as well, as `width` says: under a rate by what rate and latency need, without
-one by where more of them gain nothing.
+one by where more of them gain nothing. Whether a server has become slow is told by each run's own
+latency, as one that shares a limit may have longer texts than another.
 
 The step is pure: (state, outcome, now) -> state. `Pacer` adds the waiting.
 """
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 from batchembed.exchange import Outcome, Response, Throttled, Told, Unavailable
 from batchembed.pacing import finding, width
-from batchembed.pacing.state import BUDGET_AT_FIRST, INF, Permit, Rates, State
+from batchembed.pacing.state import BUDGET_AT_FIRST, INF, Permit, Rates, Speed, State
 
 AIM = 0.98
 LATE = 0.05
@@ -146,8 +147,10 @@ def _answered(state: State, rates: Rates, permit: Permit, tokens: int | None, no
         if state.token_rate < INF:
             token_due += (bill - permit.cost) / state.token_rate
     took = now - permit.at
-    latency = 0.95 * state.latency + 0.05 * took if state.accepted else took
-    lowest = min(latency, 1.0005 * state.lowest) if state.accepted > SETTLED else INF
+    latency, own = _smoothed(state.latency, took), _timed(state.own, took)
+    lowest = own.lowest
+    if state.lowest < INF:
+        lowest = _smoothed(state.lowest, min(own.latency, own.lowest))
     most, knee, spacing = state.most_open, state.knee, _spacing(state, permit)
     bound = float((not spacing and rates.unpaced) or rates.concurrency or INF)
     if spacing:  # the rate holds back by itself: at the start of a run there is nothing to feel for
@@ -165,6 +168,7 @@ def _answered(state: State, rates: Rates, permit: Permit, tokens: int | None, no
         most_open=min(most, bound),
         knee=knee,
         lowest=lowest,
+        own=own,
         spacing=spacing,
         accepted=state.accepted + 1,
         latency=latency,
@@ -189,11 +193,22 @@ def _answered(state: State, rates: Rates, permit: Permit, tokens: int | None, no
     return finding.look(state, now) if now >= finder.look_at else state
 
 
+def _timed(own: Speed, took: float) -> Speed:
+    """Return how soon a run is answered, after one more answer that took so many seconds."""
+    latency = _smoothed(own.latency, took)
+    lowest = min(latency, 1.0005 * own.lowest) if own.answers > SETTLED else INF
+    return Speed(latency, lowest, own.answers + 1)
+
+
+def _smoothed(before: float, now: float) -> float:
+    return 0.95 * before + 0.05 * now if before else now
+
+
 def _spacing(state: State, permit: Permit) -> float:
     """Return the seconds between two starts that the tightest rate asks for, smoothed."""
     rate = min(state.request_rate, state.found)
     asked = max(1.0 / rate, permit.cost / state.token_rate, permit.texts / state.text_rate)
-    return 0.95 * state.spacing + 0.05 * asked if asked and state.spacing else asked
+    return _smoothed(state.spacing, asked) if asked else asked
 
 
 def _works(state: State) -> State:

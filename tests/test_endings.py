@@ -240,6 +240,8 @@ def test_what_cannot_be_noted_ends_the_run():
     purse = Purse(Budget(CENT, Decimal(1000)), ledger, lambda: 1)
     verdict = asyncio.run(purse.admit(Part(request("abc"))))
     assert verdict.end.message == "the run directory cannot be written: Input/output error"
+    assert purse.close() is None, "nothing changed that could be noted"
+    purse.settle(request("abc"), None, sent=False)
     assert purse.close().message == verdict.end.message
     assert Purse(None, ledger, lambda: 1).close() is None
 

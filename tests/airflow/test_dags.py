@@ -164,7 +164,7 @@ def test_mapped_shards_end_with_the_bytes_of_one_run(airflow):
         assert server.bill.requests >= 4, "each shard sent what is its own"
         run = airflow.home / "runs/mapped"
         assert wrong_rows(run, given) == []
-        assert manifest(run)["counts"]["reused"] == COUNT
+        assert manifest(run)["counts"]["embedded"] == COUNT
 
         whole = Path(airflow.home / "whole")
         told = {"PYTHONPATH": str(ROOT), "OPENAI_API_KEY": "a-key"}

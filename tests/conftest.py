@@ -1,11 +1,14 @@
 """What many suites share: commands that start quickly."""
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from fakes import running
 from fakes.commands import ALONE, forking
 from fakes.places import Place
+from fakes.runs import until
 from hypothesis import Phase, settings
 
 # How long an example takes says how busy the machine is, and nothing of what is tested.
@@ -40,3 +43,26 @@ def place(commands, tmp_path):
         return Place(commands, tmp_path / name, given, **more)
 
     return make
+
+
+@pytest.fixture
+def folder():
+    """A folder of our own with a short path, as sockets need one."""
+    with tempfile.TemporaryDirectory(prefix="be-") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def limiter(commands, folder):
+    """Start a limiter, `limiter(*options)`, that listens when it is returned; all end at last."""
+    started = []
+
+    def start(*options, at=f"unix:{folder}/s", **more):
+        told = commands.start("limiter", "--listen", at, *options, cwd=folder, **more)
+        started.append(told)
+        until(lambda: told.answered() or told.ends_within(0))
+        return told
+
+    yield start
+    for one in started:
+        one.kill()

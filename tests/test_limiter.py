@@ -19,7 +19,6 @@ from batchembed.limiter import Limiter, Link, messages, taking_part
 from batchembed.limiter.account import LEASE, MOST_WAITING, Account, Worker
 from batchembed.limiter.messages import (
     LEAST,
-    MOST_BYTES,
     MOST_COUNT,
     End,
     Hello,
@@ -37,6 +36,7 @@ from batchembed.limiter.messages import (
     line,
     outcome_of,
 )
+from batchembed.limiter.places import MOST_BYTES
 from batchembed.pacing import Pacer, Rates, Shared, shared
 from batchembed.pacing.state import INF
 from batchembed.pacing.step import AIM

@@ -7,7 +7,6 @@ import random
 import signal
 import socket
 import stat
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,29 +21,6 @@ from batchembed.pacing import Pacer, Rates
 
 NAME = "0" * 32
 HELLO = line(Hello(NAME, 600, None, None))
-
-
-@pytest.fixture
-def folder():
-    """A folder of our own with a short path, as sockets need one."""
-    with tempfile.TemporaryDirectory(prefix="be-") as made:
-        yield Path(made)
-
-
-@pytest.fixture
-def limiter(commands, folder):
-    """Start a limiter, `limiter(*options)`, that listens when it is returned; all end at last."""
-    started = []
-
-    def start(*options, at=f"unix:{folder}/s", **more):
-        told = commands.start("limiter", "--listen", at, *options, cwd=folder, **more)
-        started.append(told)
-        until(lambda: told.answered() or told.ends_within(0))
-        return told
-
-    yield start
-    for one in started:
-        one.kill()
 
 
 class Talk:

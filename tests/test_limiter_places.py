@@ -6,8 +6,8 @@ import os
 import re
 import socket
 import stat
-import tempfile
-from pathlib import Path
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -18,13 +18,6 @@ import batchembed
 from batchembed.errors import JobError, UsageError
 from batchembed.limiter import Place, name_of, of_job, parse, places, usual
 from batchembed.limiter.places import LONGEST_PATH, VARIABLE, private_folder
-
-
-@pytest.fixture
-def folder():
-    """A folder of our own with a short path, as sockets need one."""
-    with tempfile.TemporaryDirectory(prefix="be-") as made:
-        yield Path(made)
 
 
 @pytest.fixture
@@ -304,3 +297,17 @@ def test_a_folder_that_cannot_be_made(folder):
     with pytest.raises(UsageError, match=r"cannot make the folder `.*`: Not a directory") as told:
         private_folder(folder / "file" / "a")
     assert "--listen unix:" in told.value.hint
+
+
+def test_a_run_that_shares_no_limit_does_not_prepare_what_limiters_say():
+    """It takes some 20 ms, and most runs begin without."""
+    code = """if True:
+        import sys
+        import batchembed.engines.local, batchembed.equipping
+        from batchembed import limiter
+        assert not {name for name in sys.modules if name.startswith("batchembed.limiter.")} - {
+            "batchembed.limiter.places"
+        }
+        assert limiter.Link and "batchembed.limiter.messages" in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,10 +4,8 @@ import os
 import signal
 import socket
 import struct
-import tempfile
 import threading
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from fakes import faults, running
@@ -32,29 +30,6 @@ def limited():
     """The stand-in with a limit of its own, on sliding windows."""
     with running(requests_per_minute=SPARE * LIMIT, window=WINDOW) as server:
         yield server
-
-
-@pytest.fixture
-def folder():
-    """A folder of our own with a short path, as sockets need one."""
-    with tempfile.TemporaryDirectory(prefix="be-") as made:
-        yield Path(made)
-
-
-@pytest.fixture
-def limiter(commands, folder):
-    """Start the limiter at `unix:FOLDER/s`; all that were started end at last."""
-    started = []
-
-    def start():
-        told = commands.start("limiter", "--listen", f"unix:{folder}/s", cwd=folder)
-        started.append(told)
-        until(lambda: told.answered() or told.ends_within(0))
-        return told
-
-    yield start
-    for one in started:
-        one.kill()
 
 
 @pytest.fixture

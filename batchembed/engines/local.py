@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -151,7 +151,7 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
             beating(loop, plant.monitor, plant.objection),
         ):
             async with (
-                limiter.taking_part(link, pacer),
+                limiter.taking_part(link, pacer) if link else nullcontext(),
                 _watched(loop, plant.watching, bounds.texts_per_request),
             ):
                 await loop.run(feed)

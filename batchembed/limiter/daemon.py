@@ -18,8 +18,7 @@ from typing import Any
 from batchembed.clock import Clock
 from batchembed.errors import RunHeldError, UsageError
 from batchembed.limiter.link import BEAT
-from batchembed.limiter.messages import MOST_BYTES
-from batchembed.limiter.places import ELSEWHERE, Limited, Place, private_folder, reason
+from batchembed.limiter.places import ELSEWHERE, MOST_BYTES, Limited, Place, private_folder, reason
 from batchembed.limiter.serving import Limiter
 
 IDLE_WHEN_STARTED = "5m"

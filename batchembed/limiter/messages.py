@@ -15,7 +15,6 @@ from batchembed.exchange import Outcome, Response, Throttled, Told, Unavailable
 from batchembed.pacing import Rates, Shared
 
 VERSION = 1
-MOST_BYTES = 4096
 SHOWN = 8
 MOST = 1e15
 MOST_COUNT = 2**53

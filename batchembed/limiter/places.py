@@ -16,10 +16,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from batchembed.errors import UsageError
-from batchembed.limiter.messages import MOST_BYTES
 
 VARIABLE = "BATCHEMBED_LIMITER"
 WAYS = ("auto", "start", "off")
+MOST_BYTES = 4096  # of a message
 MOST_UNSENT = 1024 * 1024
 LONGEST_PATH = 103  # bytes: what systems allow a socket's path, without the zero at its end
 A_MOMENT = 1.0

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from batchembed.limiter import Limiter
-from batchembed.limiter.messages import MOST_BYTES
+from batchembed.limiter.places import MOST_BYTES
 
 
 class End:

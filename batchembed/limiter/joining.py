@@ -86,11 +86,8 @@ async def _look(place: Place) -> list[Seen]:
 
 
 @asynccontextmanager
-async def taking_part(link: Link | None, pacer: Pacer) -> AsyncIterator[None]:
+async def taking_part(link: Link, pacer: Pacer) -> AsyncIterator[None]:
     """Keep the way open as long as the block lasts; begin when the limiter has answered, or not."""
-    if link is None:
-        yield
-        return
     link.hear = pacer.hear
     link.rate = lambda: min(pacer.state.request_rate, pacer.state.found)
     keeping = asyncio.create_task(link.keep())

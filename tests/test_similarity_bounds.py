@@ -245,11 +245,35 @@ def test_a_quarter_of_copies_costs_no_more(monkeypatch):
     for copies in (0, 1000):
         vectors[:copies] = vectors[0]
         taken.clear()
-        table = table_of(Held(vectors, ids=pa.array(np.arange(4000))), top_k=10)
+        held = Held(vectors, ids=pa.array(np.arange(4000)))
+        table = table_of(held, top_k=10, grid=Grid(threads=1))  # else their race is counted too
         counts.append(sum(taken))
     assert counts[1] < counts[0]
     found = table["neighbors"].to_pylist()
     assert [one["id"] for one in found[500]] == list(range(10))
+
+
+@pytest.mark.parametrize("turn", ["rows", "columns"])
+def test_what_meets_a_tile_before_its_own_block_brings_few_candidates(monkeypatch, turn):
+    """Threads race: a block may come before those that show its tiles' floors."""
+    taken = []
+    true_add = Pool.add
+
+    def add(self, rows, positions, scores):
+        taken.append(rows.size)
+        true_add(self, rows, positions, scores)
+
+    order = [(0, 1), (0, 0), (1, 1)] if turn == "rows" else [(0, 0), (0, 1), (1, 1)]
+    monkeypatch.setattr(Pool, "add", add)
+    monkeypatch.setattr(search, "symmetric_order", lambda _: iter(order))
+    held = Held(np.random.default_rng(8).standard_normal((1500, 16)))
+    grid = Grid(tile=750, stripe=250, threads=1)
+    check_neighbors(table_of(held, top_k=10, grid=grid), held, None, 10)
+    assert sum(taken) < 100 * 1500
+    monkeypatch.setattr(Pool, "open", lambda *_: False)  # control: all of the block comes in
+    taken.clear()
+    check_neighbors(table_of(held, top_k=10, grid=grid), held, None, 10)
+    assert sum(taken) > 250 * 750
 
 
 class Nowhere(io.RawIOBase):

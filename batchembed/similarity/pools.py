@@ -72,6 +72,10 @@ class Pool:
         self._counts = np.zeros(rows, np.int64)
         self._lock = threading.Lock()
 
+    def open(self, start: int, count: int) -> bool:
+        """Return whether any of `count` rows from `start` on has no floor yet: all would pass."""
+        return bool(np.isneginf(self.floor[start : start + count]).any())
+
     def seed(self, start: int, scores: Floats) -> None:
         """Raise the floor of rows from `start` on by a first look at some of their scores."""
         rows = slice(start, start + len(scores))

@@ -186,19 +186,23 @@ class Search:
         i, j = pair
         a, b = self.left[i], self.right[j]
         own = self.symmetric and i == j
+        both = self.symmetric and not own
         for start, block in self._product.stripes(a.operand, b.operand, self.grid.stripe):
-            first = own or (j == 0 and not self.symmetric)
-            seen = self._first_look(i, start, block) if first else block
+            first = own or self._pools[i].open(start, self.grid.stripe)
+            other = both and self._pools[j].open(0, len(b))
+            seen = self._first_look(pair, start, block, other=other) if first or other else block
             self._gather(pair, (a, b), start, seen)
         self.meter.add(len(a) * len(b))
 
-    def _first_look(self, i: int, start: int, block: Block) -> Block:
-        """Raise the floors of a tile by the first scores that are seen, none with itself."""
-        scores = block.floats()
-        if self.symmetric:
+    def _first_look(self, pair: Pair, start: int, block: Block, *, other: bool) -> Block:
+        """Raise the floors of rows, and of columns, by the first scores seen, none with itself."""
+        (i, j), scores = pair, block.floats()
+        if self.symmetric and i == j:
             across = np.arange(len(scores))
             scores[across, start + across] = -np.inf
         self._pools[i].seed(start, scores)
+        if other:
+            self._pools[j].seed(0, scores.T)
         self._buffers.shaped(*scores.shape)
         return FloatBlock(scores, self._buffers)
 

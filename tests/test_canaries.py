@@ -18,7 +18,8 @@ from fakes.vectors import vector, vectors
 from batchembed.embed import Watch, Watching
 from batchembed.embed.canaries import TEXTS
 from batchembed.errors import ActionNeededError
-from batchembed.exchange import Response
+from batchembed.exchange import Fatal, Response
+from batchembed.pacing import Rates
 
 GIVEN = texts(40)
 HOW = {"limits__texts_per_request": 4, "limits__concurrency": 1, "limits__canaries": "always"}
@@ -105,6 +106,28 @@ def test_a_change_is_found_within_the_hour(stop):
     else:
         assert made.ending is None
         assert len(told) == 1
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_first_is_asked_alone_and_the_others_together(refused):
+    """Sixteen requests take two waits, not sixteen; where the first is refused, it was one."""
+    seen = []
+
+    def script(_number, asked):
+        seen.append((now(), asked.texts[0]))
+        return Fatal("no such key", hint="set another") if refused else None
+
+    async def main():
+        made = loop_of(Scripted(script, delay=60), rates=Rates(60 * 50), concurrency=16)
+        how = Watching("symmetric", None, lambda _: None, pytest.fail, Clock())
+        await Watch(made, how, texts_per_request=1).begin()
+        return made
+
+    made = run(main)
+    whens = [when for when, _ in seen]
+    assert sorted(text for _, text in seen) == sorted(TEXTS[: 1 if refused else 16])
+    assert max(whens) - whens[0] < (1 if refused else 62)
+    assert (made.ending is not None) == refused
 
 
 @pytest.mark.parametrize("when", ["under way", "between two runs"])

@@ -111,7 +111,11 @@ class Watch:
             self._loop.stop(found)
 
     async def _ask(self) -> Vectors | None:
-        found = [await self._answer(request) for request in self._requests()]
+        """Return the vectors of all texts: the first request alone, as it may be refused."""
+        first, *others = self._requests()
+        if (answer := await self._answer(first)) is None:
+            return None
+        found = [answer, *await asyncio.gather(*map(self._answer, others))]
         vectors = [one for one in found if one is not None]
         if len(vectors) < len(found) or len({one.shape[1] for one in vectors}) != 1:
             return None

@@ -9,7 +9,7 @@ from benchmarks import corpora
 from benchmarks.measuring import CLIENT_CORE, Scope, Table, child, goal, job, pinned, program
 from benchmarks.pacing import loopback
 
-SECONDS, QUICK_SECONDS = 38, 10  # so few texts that no canary texts go first, one by one
+SECONDS, QUICK_SECONDS = 38, 10  # so few texts that no canary texts go first
 LATENCY = 0.3
 GOAL = 0.97
 

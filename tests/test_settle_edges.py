@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -79,6 +80,26 @@ def part(count=4, **more):
 def test_every_failure_is_told_by_its_kind_and_reason(given, outcome, failure):
     """They are counted by kind, and the reason is shown."""
     assert judge(given, outcome, FACTS).failure == failure
+
+
+@pytest.mark.parametrize("outcome", [Malformed("odd"), Refused("no", 400)], ids=str)
+def test_a_text_of_a_job_in_doubt_is_a_failure_too(outcome):
+    """While nothing passes it is asked again, after a harmless text; what was said is counted."""
+    kind = "malformed" if isinstance(outcome, Malformed) else "refused"
+    begins = replace(FACTS, answers=0)
+    found = judge(given := part(1, alone=True), outcome, begins)
+    assert (found.again, found.try_harmless) == ((given,), True)
+    assert found.failure == (kind, outcome.reason)
+
+
+def test_a_row_of_several_vectors_is_looked_at_vector_by_vector():
+    """A row of length 1 is not two vectors of length 1: each is brought to it."""
+    one = Response(vectors(["text 0"]), 1)
+    facts = replace(FACTS, normalize=True, joined=2, dimensions=one.vectors.shape[1])
+    found = judge(part(1, alone=True), one, facts).keep.vectors.reshape(2, -1)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1)
+    whole = judge(part(1, alone=True), one, replace(facts, joined=1)).keep.vectors
+    assert np.array_equal(whole, one.vectors)
 
 
 def test_rejects_say_why():

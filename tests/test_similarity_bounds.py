@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import subprocess
@@ -30,6 +31,7 @@ from batchembed.similarity import (
     blocks,
     compare,
     crew,
+    heap,
     kernels,
     pools,
     search,
@@ -274,6 +276,50 @@ def test_what_meets_a_tile_before_its_own_block_brings_few_candidates(monkeypatc
     taken.clear()
     check_neighbors(table_of(held, top_k=10, grid=grid), held, None, 10)
     assert sum(taken) > 250 * 750
+
+
+GAPS = """
+import numpy, sys
+from pathlib import Path
+from batchembed.similarity import heap
+
+def held():
+    told = Path("/proc/self/statm").read_text().split()[1]
+    return int(told) * 4096
+
+rows = [numpy.ones(100_000 // 8) for _ in range(1000)]
+kept = rows[::100]
+rows.clear()
+before = held()
+heap.give_back()
+print(before - held(), sum(map(numpy.sum, kept)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="glibc has it")
+def test_memory_between_what_is_kept_goes_back():
+    """Of 100 MB in which a hundredth is still in use, nearly all is given back."""
+    told = subprocess.run([sys.executable, "-c", GAPS], capture_output=True, text=True, check=True)
+    freed, kept = map(float, told.stdout.split())
+    assert freed > 80e6
+    assert kept == 10 * 12_500
+
+
+def test_another_c_library_keeps_its_memory():
+    """Where it cannot give memory back, nothing happens."""
+    heap.give_back(lambda _: object())
+
+
+@pytest.mark.parametrize("asked", [{"top_k": 3}, {"min_score": 0.5}], ids=str)
+def test_a_long_comparison_gives_memory_back_whenever_it_keeps_work(monkeypatch, tmp_path, asked):
+    """As often as what is done is kept, and the answer is the same."""
+    given = []
+    monkeypatch.setattr(heap, "give_back", lambda: given.append(1))
+    held = Held(np.random.default_rng(3).standard_normal((600, 16)))
+    grid = Grid(tile=64, stripe=32, threads=1, keep_seconds=0)
+    found = bytes_of(held, grid=grid, keep=tmp_path, **asked)
+    assert len(given) >= 2
+    assert found == bytes_of(held, **asked)
 
 
 class Nowhere(io.RawIOBase):

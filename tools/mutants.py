@@ -42,6 +42,7 @@ TESTS: dict[str, str] = {
     "segments.py": "segments ledger docs_format",
     "ledger/bill.py": "ledger_edges ledger billing old_runs",
     "ledger/sections.py": "long_texts_kept long_texts",
+    "ledger/checkpoint.py": "ledger_edges ledger segments ahead directory publish long_texts_kept",
     "ledger/": "ledger_edges ledger segments ahead directory publish",
     "parts/": "parts_edges parts directory old_runs publish",
     "embed/batch.py": "batch_rules batch_lane",

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from batchembed.similarity import crew, kernels
+from batchembed.similarity import crew, heap, kernels
 from batchembed.similarity.blocks import Grid, Side, Tile, bound_of
 from batchembed.similarity.kept import Kept
 from batchembed.similarity.products import Floats, Positions, floor_of
@@ -74,6 +74,7 @@ class PairSearch:
                 names = ("rows", "columns", "scores")
                 at = np.array([start, stretch.stop])
                 self.kept.append({"at": at} | dict(zip(names, found, strict=True)))
+                heap.give_back()
             yield from self._done((start, stretch.stop), found)
             size = min(_STRETCH_TILES * self.left.tile, 2 * (stretch.stop - start))
             start = stretch.stop

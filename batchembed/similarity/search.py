@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchembed.similarity import crew, kernels
+from batchembed.similarity import crew, heap, kernels
 from batchembed.similarity.blocks import (
     Grid,
     Side,
@@ -135,6 +135,7 @@ class Search:
                 return
             assert self.kept is not None
             self.kept.snapshot(self._frames(best, (number, done)))
+            heap.give_back()
 
     def _frames(self, best: Keys, at: tuple[int, int]) -> Iterator[Arrays]:
         settled = min(self._pools) * self.left.tile
@@ -224,6 +225,7 @@ class Search:
     def _settle(self, panel: range, best: Keys) -> None:
         """Score what the pools of a panel hold exactly, as many at once as memory allows."""
         for numbers in self._at_once(panel):
+            heap.give_back()
             entries = [self._pools[number].entries() for number in numbers]
             rows = [
                 found[0] + n * self.left.tile for n, found in zip(numbers, entries, strict=True)

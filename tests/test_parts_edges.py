@@ -10,7 +10,9 @@ from test_parts import D, batch, keys, manifest, note, part, vectors
 
 from batchembed.errors import DamagedError, UsageError
 from batchembed.exchange import Reject
+from batchembed.extent import Extent
 from batchembed.parts import (
+    EXTENT,
     FORMAT,
     KEY,
     MANIFEST,
@@ -42,6 +44,20 @@ def joined(numbers, dtype="float32", has=None):
     given = np.hstack([vectors(*numbers), vectors(*(n + 100 for n in numbers))])
     kept = pa.RecordBatch.from_arrays([pa.array([f"id-{n}" for n in numbers])], schema=KEPT)
     return part_batch(schema, kept, given, has, keys(*numbers))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_extent_of_a_text_that_is_too_long_stands_behind_its_key(known):
+    """A row's own, by its key; null for all others."""
+    schema = part_schema(KEPT, D, "float32", {}, extents=True)
+    kept = pa.RecordBatch.from_arrays([pa.array(["id-1", "id-2"])], schema=KEPT)
+    extent = Extent(90, 60, 1)
+    extents = {keys(2)[0].tobytes(): extent} if known else None
+    made = part_batch(schema, kept, vectors(1, 2), np.ones(2, bool), keys(1, 2), extents=extents)
+    assert made.schema.names[-2:] == [KEY, EXTENT]
+    told = made.column(EXTENT).to_pylist()
+    assert told == [None, extent._asdict() if known else None]
+    assert made.column(KEY).to_pylist() == [key.tobytes() for key in keys(1, 2)]
 
 
 @pytest.fixture

@@ -82,10 +82,17 @@ def test_every_failure_is_told_by_its_kind_and_reason(given, outcome, failure):
     assert judge(given, outcome, FACTS).failure == failure
 
 
-@pytest.mark.parametrize("outcome", [Malformed("odd"), Refused("no", 400)], ids=str)
-def test_a_text_of_a_job_in_doubt_is_a_failure_too(outcome):
+@pytest.mark.parametrize(
+    ("kind", "outcome"),
+    [
+        ("malformed", Malformed("odd")),
+        ("refused", Refused("no", 400)),
+        ("too_large", TooLarge("no")),
+    ],
+    ids=str,
+)
+def test_a_text_of_a_job_in_doubt_is_a_failure_too(kind, outcome):
     """While nothing passes it is asked again, after a harmless text; what was said is counted."""
-    kind = "malformed" if isinstance(outcome, Malformed) else "refused"
     begins = replace(FACTS, answers=0)
     found = judge(given := part(1, alone=True), outcome, begins)
     assert (found.again, found.try_harmless) == ((given,), True)
@@ -147,6 +154,18 @@ def test_rows_are_kept_with_what_was_asked_for():
     verdict = judge(Part(given), Response(spoiled, 3), FACTS)
     assert verdict.keep.rows.tolist() == [7, 9]
     assert verdict.again[0].request.rows.tolist() == [3]
+
+
+def test_the_harmless_sentence_is_asked_in_the_role_of_the_text_that_was_refused():
+    """A model may take queries and refuse documents."""
+    scripted = Scripted(lambda n, _asked: None if n else Refused("no", 400))
+
+    async def main():
+        await loop_of(scripted).run(Texts(["a", "b"], 1, role="query"))
+
+    run(main)
+    assert {asked.role for _, asked in scripted.calls} == {"query"}
+    assert scripted.calls[1][1].texts == harmless("query").texts
 
 
 def test_the_harmless_sentence_is_of_no_row():

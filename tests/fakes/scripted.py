@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from batchembed.embed import Budget, Loop, Purse, Rules
-from batchembed.exchange import Limits, Outcome, Reject, Request, Response
+from batchembed.exchange import Limits, Outcome, Reject, Request, Response, Role
 from batchembed.extent import Extent
 from batchembed.pacing import Pacer, Rates
 from batchembed.packing import Batch, Packer
@@ -142,15 +142,21 @@ class Texts:
     """A feed of texts, packed as a real one is; `error` is raised when they have run out."""
 
     def __init__(
-        self, texts: Sequence[str], per_request: int = 1, *, error: Exception | None = None
+        self,
+        texts: Sequence[str],
+        per_request: int = 1,
+        *,
+        error: Exception | None = None,
+        role: Role = "symmetric",
     ) -> None:
+        self._role = role
         self.packer = Packer(Limits(texts_per_request=per_request))
         self._texts, self._error = list(texts), error
 
     def upcoming(self) -> Iterator[list[Request]]:
         for start in range(0, len(self._texts), 100):
             some = self._texts[start : start + 100]
-            batch = Batch(KEYER.keys(some, "symmetric"), np.arange(len(some)), some, "symmetric")
+            batch = Batch(KEYER.keys(some, self._role), np.arange(len(some)), some, self._role)
             yield list(self.packer.add(batch))
         yield list(self.packer.flush())
         if self._error is not None:

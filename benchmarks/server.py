@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import orjson
 
 from benchmarks.measuring import ROOT, pinned
+from benchmarks.serving import Connection, serve
 
 SOURCE = Path(__file__).with_name("stand_in.c")
 SERVER_CORE = 1
@@ -105,45 +105,18 @@ def _rows(texts: int, dimensions: int) -> np.ndarray[tuple[int, int], np.dtype[n
 
 # -- the fallback -----------------------------------------------------------------------------
 
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
+def _prepared(told: list[str]) -> Callable[[Connection, bytes], None]:
+    """Return how to answer with the files named by NAME=FILE, each for the paths below its name."""
+    named = (word.split("=", 1) for word in told)
+    answers = {name: Path(path).read_bytes() for name, path in named}
 
-class _Connection(asyncio.Protocol):
-    """Answers every request of one connection with the prepared bytes for its path."""
+    def answer(line: Connection, request: bytes) -> None:
+        name = request.split(b" ", 2)[1].split(b"/")[1].decode()
+        line.send("200 OK", answers[name])
 
-    def __init__(self, answers: Mapping[str, bytes]) -> None:
-        self._answers = answers
-        self._in = b""
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._in += data
-        while (head := self._in.find(b"\r\n\r\n")) >= 0:
-            told = _LENGTH.search(self._in, 0, head + 2)
-            whole = head + 4 + (int(told[1]) if told else 0)
-            if len(self._in) < whole:
-                return
-            name = self._in[:head].split(b" ", 2)[1].split(b"/")[1].decode()
-            self._in = self._in[whole:]
-            assert self._transport is not None
-            self._transport.write(self._answers[name])
-
-
-async def _serve(told: list[str]) -> None:
-    answers = {}
-    for name, path in (word.split("=", 1) for word in told):
-        body = Path(path).read_bytes()  # noqa: ASYNC240 - before anything is served
-        head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-        answers[name] = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(answers), "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.to_thread(sys.stdin.read)
+    return answer
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[1:]))
+    asyncio.run(serve(_prepared(sys.argv[1:])))

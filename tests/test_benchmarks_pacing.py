@@ -9,6 +9,7 @@ import urllib.request
 import numpy as np
 import pytest
 
+from benchmarks import serving
 from benchmarks.pacing import encoder, knee, loopback, real
 from benchmarks.pacing.knee import Measured
 from benchmarks.pacing.loopback import Door, limited
@@ -61,7 +62,7 @@ def test_the_door_counts_as_the_simulator_does():
 def test_a_request_in_pieces_is_answered_once():
     """Whatever the pieces that the network makes of it."""
     got = []
-    line = loopback.Connection(lambda _line, request: got.append(request))
+    line = serving.Connection(lambda _line, request: got.append(request))
     whole = asked("one") + asked("two")
     for at in range(len(whole)):
         line.data_received(whole[at : at + 1])

@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from benchmarks.pacing.loopback import Connection, serve
+from benchmarks.serving import Connection, serve
 
 BATCH = 16
 DIMENSIONS, WIDTH, HIDDEN, LAYERS = 128, 1024, 4096, 12

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +24,9 @@ import orjson
 from benchmarks import server
 from benchmarks.measuring import ROOT, pinned
 from benchmarks.pacing.servers import Bucket, Limiter, SlidingWindow, always
+from benchmarks.serving import Connection, serve
 
 DIMENSIONS = 128
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 REFUSED = (
     b'{"error":{"message":"Rate limit reached","type":"requests","code":"rate_limit_exceeded"}}'
 )
@@ -50,46 +49,6 @@ class Door:
         self.limiter.take(now, 1.0)
         self.taken.append(now)
         return True
-
-
-class Connection(asyncio.Protocol):
-    """One connection: requests one after the other, as HTTP/1.1 without pipelining has them."""
-
-    def __init__(self, answer: Callable[[Connection, bytes], None]) -> None:
-        self._answer = answer
-        self._in = b""
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Answer a request that is whole."""
-        self._in += data
-        head = self._in.find(b"\r\n\r\n")
-        if head < 0:
-            return
-        told = _LENGTH.search(self._in, 0, head + 2)
-        if len(self._in) < (whole := head + 4 + (int(told[1]) if told else 0)):
-            return
-        request, self._in = self._in[:whole], self._in[whole:]
-        self._answer(self, request)
-
-    def send(self, status: str, body: bytes) -> None:
-        """Send an answer, if the client is still there."""
-        assert self._transport is not None
-        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
-        self._transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-
-
-async def serve(answer: Callable[[Connection, bytes], None]) -> None:
-    """Serve on a free port, printed, until standard input ends."""
-    loop = asyncio.get_running_loop()
-    listening = await loop.create_server(lambda: Connection(answer), "127.0.0.1", 0, backlog=512)
-    print(listening.sockets[0].getsockname()[1], flush=True)
-    await asyncio.to_thread(sys.stdin.read)
 
 
 def limited(door: Door) -> Callable[[Connection, bytes], None]:

@@ -29,7 +29,7 @@ from batchembed.handed import Handed
 from batchembed.ledger import has_submissions
 from batchembed.store import BATCHES, Store
 
-FACTS = Facts(answers=1, dimensions=None, normalize=False, harmless_passed=True)
+FACTS = Facts(answers=1, dimensions=None, normalize=False)
 FIRST = [["a", "b"], ["c"]]
 
 

@@ -24,7 +24,7 @@ ANOTHER = (
     "--set limits.on_model_change=go_on"
 )
 PLAIN = "check [model] in the job file; a plain sentence was not taken either"
-FACTS = Facts(answers=5, dimensions=3, normalize=False, harmless_passed=False)
+FACTS = Facts(answers=5, dimensions=3, normalize=False)
 
 
 def answered(*outputs, dimensions=3):

@@ -92,7 +92,7 @@ def story(texts, spoiled):
         told = spoiled[calls - 1] if calls <= len(spoiled) else ((), "base64", 0)
         body = body_of(list(part.request.texts), told)
         outcome = DIALECT.parse(part.request, status=200, headers={}, body=body)
-        facts = Facts(answers=calls, dimensions=32, normalize=True, harmless_passed=True)
+        facts = Facts(answers=calls, dimensions=32, normalize=True)
         verdict = judge(part, outcome, facts)
         if verdict.keep is not None:
             for key, row in zip(verdict.keep.keys, verdict.keep.vectors, strict=True):

@@ -27,7 +27,7 @@ from batchembed.exchange import (
 )
 
 D = 32
-FACTS = Facts(answers=5, dimensions=D, normalize=False, harmless_passed=False)
+FACTS = Facts(answers=5, dimensions=D, normalize=False)
 FRESH = dataclasses.replace(FACTS, answers=0, dimensions=None)
 
 
@@ -377,7 +377,7 @@ def test_after_two_refusals_in_a_row_the_third_asks_whether_anything_would_pass(
     assert verdict.rejects == ()
 
 
-@pytest.mark.parametrize("facts", [FACTS, dataclasses.replace(FRESH, harmless_passed=True)])
+@pytest.mark.parametrize("facts", [FACTS, dataclasses.replace(FRESH, answers=1)])
 def test_a_refused_request_is_halved_down_to_the_text_at_fault(facts):
     """Left half first; one text alone is rejected with status and request id."""
     outcome = Refused("bad input", 422, "id-3")

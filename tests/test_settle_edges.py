@@ -43,7 +43,7 @@ from batchembed.prices import Price
 from batchembed.prompts import IMAGE_TOKENS, Image, Text, Tokens
 
 D = 32
-FACTS = Facts(answers=5, dimensions=D, normalize=False, harmless_passed=False)
+FACTS = Facts(answers=5, dimensions=D, normalize=False)
 ZEROS = Response(np.zeros((4, D), np.float32), 4)
 PICTURE = Image(b"0123456789")  # 16 bytes in base64
 

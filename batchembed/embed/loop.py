@@ -64,7 +64,6 @@ class Loop:
     outputs: tuple[str, ...] = ()
     caps: Caps = field(default_factory=Caps)
     folds: int = 0
-    harmless_passed: bool = False
     unheard: int = -1
     harmless: asyncio.Lock = field(default_factory=asyncio.Lock)
     held: list[Reject] = field(default_factory=list)
@@ -257,7 +256,6 @@ class Loop:
                 return
             outcome = await self.ask(harmless(role))
             if isinstance(outcome, Response):
-                self.harmless_passed = True
                 self.answers += 1
                 self.opened.set()
                 self._passed()
@@ -273,7 +271,6 @@ class Loop:
             answers=self.answers,
             dimensions=rules.dimensions or self.dimensions,
             normalize=rules.normalize,
-            harmless_passed=self.harmless_passed,
             folds=self.folds >= FOLDS_PROVEN,
             joined=rules.joined,
             outputs=rules.outputs or self.outputs,

@@ -83,7 +83,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the run knows when it judges: answers so far, the dimension, whether texts pass.
+    """What the run knows when it judges: answers so far, a harmless text's too, the dimension.
 
     `folds`: it is proven that the server gives one vector to texts that differ little.
     `refusals` were told in a row, with no answer in between. `joined`: each row's vector is joined
@@ -94,7 +94,6 @@ class Facts:
     answers: int
     dimensions: int | None
     normalize: bool
-    harmless_passed: bool
     folds: bool = False
     refusals: int = 0
     joined: int = 1
@@ -105,7 +104,7 @@ class Facts:
     @property
     def begins(self) -> bool:
         """Whether nothing has passed yet, not even a harmless text."""
-        return not self.answers and not self.harmless_passed
+        return not self.answers
 
     @property
     def doubted(self) -> bool:

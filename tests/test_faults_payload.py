@@ -111,6 +111,13 @@ ROWS = {
     ),
     "65 float16": Row(packed("<f2"), 4, ("`16` dimensions, not `32`",), 4, twice=2),
     "65 float64": Row(packed("<f8"), 4, ("`64` dimensions, not `32`",), 4, twice=2),
+    "65 the other byte order": Row(
+        packed(">f4"), 4, ("numbers' bytes in the other order",), 4, twice=2
+    ),
+    "65 the other byte order, not normalised": Row(
+        packed(">f4"), 4, ("numbers' bytes in the other order",), 4, twice=2,
+        more={"model__normalize": False},
+    ),
     "66 lengths that are not 1": Row(
         lambda seen: written(seen, lambda t: json.dumps((vector(t) * 3).astype(float).tolist())),
         exact=False,

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from batchembed.exchange import Fatal, Malformed, Outcome, Request, Response, Unavailable, Vectors
-from batchembed.providers import parsing, sayings, status
+from batchembed.providers import byteorder, parsing, sayings, status
 from batchembed.spec import Spec
 
 _UNIT = 4e-3  # how far from 1 the squared norm of a vector in half precision may be
@@ -57,6 +57,12 @@ def judged(
         taken = _read(read, answer, bare=bare)
     except parsing.AnswerError as error:
         return _unproven(answer, error)
+    except byteorder.ByteOrderError:
+        return Fatal(
+            "the server sends its numbers' bytes in the other order: not little-endian float32",
+            hint="mend the server, or a proxy before it: its base64 has to be little-endian",
+            billed=True,
+        )
     vectors, tokens, version = taken[:3]
     if dimensions is not None and vectors.shape[1] != dimensions:
         return Fatal(

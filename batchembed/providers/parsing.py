@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from batchembed.described import Step
 from batchembed.exchange import Vectors
+from batchembed.providers import byteorder
 
 _NO_NUMBER = re.compile(
     rb"""([\[,]\s*)(?:-?NaN|[-+]?Inf(?:inity)?|null|"-?(?:NaN|Inf(?:inity)?)"|-?\d[\d.]*e\+?\d{3,})"""
@@ -148,7 +149,9 @@ def alone(values: Any, body: bytes) -> Vectors:
     """Return one vector, shape (1, d), from an array of numbers or base64."""
     if not isinstance(values, str):
         return single(values, body)
-    return _decoded(values).astype(np.float32).reshape(1, -1)
+    row = _decoded(values).astype(np.float32)
+    byteorder.check(row)
+    return row.reshape(1, -1)
 
 
 def at(found: Any, path: Sequence[Step]) -> Any:
@@ -174,6 +177,7 @@ def encoded(rows: Any, n: int) -> Vectors:
     lengths = {row.size for row in found}
     if len(lengths) != 1:
         raise AnswerError(f"the vectors have different dimensions: {_few(lengths)}")
+    byteorder.check(found[0])
     return np.stack(found).astype(np.float32)
 
 
@@ -202,6 +206,8 @@ def _placed(entries: Iterable[tuple[int, Any]], n: int, body: bytes) -> Vectors:
             elif row.size != width:
                 raise AnswerError(f"the vectors have {width} and {row.size} dimensions")
             vectors[position] = row
+    if len(arrays) < n:
+        byteorder.check(vectors[0])  # a server has one order: one row tells
     _flat(body, 1 + len(arrays), arrays)
     return vectors
 

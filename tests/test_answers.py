@@ -132,3 +132,20 @@ def test_two_answers_to_one_text_are_equal_but_for_rounding():
     assert not same(axis, off)
     off[0, :2] = (0.99995, np.sqrt(1 - 0.99995**2))
     assert same(axis, off)
+
+
+def test_what_is_of_length_1_keeps_its_bits():
+    """Also in half precision; the rest is divided by its length."""
+    assert checked(UNIT, normalize=True)[0].tobytes() == UNIT.tobytes()
+    assert np.allclose(checked(UNIT * 40, normalize=True)[0], UNIT, atol=1e-6)
+    half = UNIT.astype(np.float16).astype(np.float32)
+    assert checked(half, normalize=True)[0].tobytes() == half.tobytes()
+
+
+def test_what_has_no_direction_stays_as_it_came():
+    """Zero, NaN and infinity are no vectors, and their neighbours are."""
+    rows = np.array([[0, 0], [np.nan, 1], [np.inf, 1], [3, 4]], dtype=np.float32)
+    found, good = checked(rows.copy(), normalize=True)
+    assert found[:3].tobytes() == rows[:3].tobytes()
+    assert found[3].tolist() == np.float32([0.6, 0.8]).tolist()
+    assert good.tolist() == [False, False, False, True]

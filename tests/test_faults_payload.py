@@ -32,6 +32,11 @@ def numbers(text):
     return json.dumps(vector(text).astype(float).tolist())
 
 
+def longer(text):
+    """A vector of length 3."""
+    return json.dumps((vector(text) * 3).astype(float).tolist())
+
+
 def odd_number(odd):
     """Every answer to one text has something that is no number in its vector."""
 
@@ -119,7 +124,13 @@ ROWS = {
         more={"model__normalize": False},
     ),
     "66 lengths that are not 1": Row(
-        lambda seen: written(seen, lambda t: json.dumps((vector(t) * 3).astype(float).tolist())),
+        lambda seen: written(seen, longer),
+        says=("note: none of the 24 vectors came with length 1",),
+        exact=False,
+    ),
+    "66 one length that is not 1": Row(
+        lambda seen: written(seen, lambda t: longer(t) if t == BAD else numbers(t)),
+        says=("warning: 1 of 24 vectors did not come with length 1",),
         exact=False,
     ),
     "68 a bomb": Row(once(faults.bomb(100_000_000)), 4, ("larger than",), 5, twice=1),
@@ -148,6 +159,17 @@ def test_66_lengths_are_made_1(place):
     for text, got in zip(GIVEN, output(job.out)["embedding"].to_pylist(), strict=True):
         assert math.isclose(float(np.dot(got, vector(text))), 1, abs_tol=1e-6)
         assert math.isclose(float(np.dot(got, got)), 1, abs_tol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_66_what_came_right_is_not_told(place, normalize):
+    """Control: where all is of length 1, or nobody asked for it, nothing is said of lengths."""
+    script = () if normalize else (lambda seen: written(seen, longer))
+    with running(script=script) as server:
+        job = place(GIVEN, server=server, model__normalize=normalize)
+        ended = job.run("run", job.job, "--json")
+    assert "length 1" not in ended.err
+    assert ended.json["mended"] == 0
 
 
 def test_a_bomb_does_not_fill_the_memory(place):

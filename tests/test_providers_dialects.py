@@ -10,7 +10,6 @@ import pytest
 from batchembed.exchange import Control, Malformed, Request
 from batchembed.providers import defaults, limits
 from batchembed.providers.aleph_alpha.dialect import AlephAlpha
-from batchembed.providers.answers import unit
 from batchembed.providers.openai import OpenAI
 from batchembed.spec import Spec
 
@@ -81,25 +80,6 @@ def test_the_single_endpoint_reads_its_own_form():
     assert (found.tokens, found.model_version) == (4, "v")
     assert isinstance(parse(dialect, request("a"), {"embeddings": [[1.5]]}), Malformed)
     assert dialect.limits.texts_per_request == 1
-
-
-def test_unit_mends_only_what_is_off():
-    """Vectors of length 1 stay as they came, bit for bit; the rest is divided by its norm."""
-    rng = np.random.default_rng(3)
-    raw = rng.standard_normal((50, 33)).astype(np.float32)
-    already = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
-    assert unit(already.copy()).tobytes() == already.tobytes()
-    assert np.allclose(unit(raw * 40), already, atol=1e-6)
-    half = already.astype(np.float16).astype(np.float32)
-    assert unit(half.copy()).tobytes() == half.tobytes()
-
-
-def test_unit_leaves_what_has_no_direction():
-    """Zero, NaN and infinity are judged by the run, row by row."""
-    rows = np.array([[0, 0], [np.nan, 1], [np.inf, 1], [3, 4]], dtype=np.float32)
-    found = unit(rows.copy())
-    assert found[:3].tobytes() == rows[:3].tobytes()
-    assert found[3].tolist() == np.float32([0.6, 0.8]).tolist()
 
 
 def test_limits_are_those_of_the_service():

@@ -548,3 +548,19 @@ def test_without_the_look_for_twins_wrong_vectors_are_kept(monkeypatch):
     assert Story(texts, always_twins).wrong(texts) == []
     monkeypatch.setattr(settle, "twins", lambda found: np.zeros(len(found), bool))
     assert Story(texts, always_twins).wrong(texts) == ["text 0"]
+
+
+# -- lengths ---------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.sampled_from([1.0, 1.0005, 1.01, 0.5, 3.0, 0.0, math.nan]), min_size=1))
+@settings(max_examples=200, deadline=None)
+def test_what_came_with_another_length_is_counted_once(scales):
+    """Of what is kept alone: what proves nothing is asked again, and counted when it is kept."""
+    given_in = Request(*(getattr(part(len(scales)).request, n) for n in ("keys", "texts")))
+    came = vectors(given_in.texts) * np.array(scales, np.float32)[:, None]
+    for normalize in (True, False):
+        facts = dataclasses.replace(FACTS, normalize=normalize)
+        found = judge(Part(given_in), Response(came.copy()), facts)
+        off = sum(scale in {1.01, 0.5, 3.0} for scale in scales)
+        assert found.mended == (off if normalize else 0)

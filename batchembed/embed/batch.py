@@ -243,7 +243,7 @@ class BatchLane:
             )
             self.facts = replace(self.facts, dimensions=kept.vectors.shape[1])
             self.known.update(key.tobytes() for key in kept.keys)
-            self.listener.answered(len(kept.keys), kept.tokens)
+            self.listener.answered(len(kept.keys), kept.tokens, verdict.mended)
         elif outcome.tokens:
             self.ledger.charge(outcome.tokens)
         return True

@@ -190,7 +190,7 @@ class Loop:
         """Keep what there is to keep first: it is paid for."""
         try:
             for one in filter(None, (verdict.keep, verdict.joined)):
-                self._keep(one)
+                self._keep(one, verdict.mended if one is verdict.keep else 0)
             if (kept := verdict.keep) is not None:
                 self.dimensions, self.outputs = kept.vectors.shape[1], kept.outputs
                 self.answers += 1
@@ -213,9 +213,9 @@ class Loop:
         if verdict.end is not None:
             self.stop(verdict.end)
 
-    def _keep(self, kept: Vouched) -> None:
+    def _keep(self, kept: Vouched, mended: int) -> None:
         self.ledger.append(**kept.told())
-        self.listener.answered(0 if kept.section_of else len(kept.keys), kept.tokens)
+        self.listener.answered(0 if kept.section_of else len(kept.keys), kept.tokens, mended)
 
     def _passed(self) -> None:
         """Something was answered: so texts refused since the last answer are at fault."""

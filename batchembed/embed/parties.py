@@ -47,8 +47,8 @@ class Kept(Protocol):
 class Listener(Protocol):
     """What the hot loop tells of itself."""
 
-    def answered(self, texts: int, tokens: int) -> None:
-        """Vectors were kept."""
+    def answered(self, texts: int, tokens: int, mended: int = 0) -> None:
+        """Vectors were kept; `mended` of them came with another length than 1."""
 
     def rejected(self, rejects: list[Reject]) -> None:
         """Texts were rejected."""

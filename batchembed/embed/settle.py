@@ -92,6 +92,7 @@ def _answered(part: Part, response: Response, facts: Facts) -> Verdict:
     distinct = not response.proven and not part.alone
     if not response.unusable and facts.joined == 1 and sound(vectors, distinct=distinct):
         return Verdict(keep=_vouched(request, response, vectors), folds=_folds(part, vectors))
+    came = vectors
     vectors, good = checked(vectors, normalize=facts.normalize, joined=facts.joined)
     lost = np.zeros(len(request), np.bool_)
     lost[list(response.unusable)] = True
@@ -119,7 +120,13 @@ def _answered(part: Part, response: Response, facts: Facts) -> Verdict:
         again=_alone(request, doubtful, _vouched(request, response, vectors), held),
         failure=_failure(doubtful, long),
         folds=_folds(part, vectors) if good.any() else None,
+        mended=0 if vectors is came or part.section else _mended(came[good], vectors[good]),
     )
+
+
+def _mended(came: Vectors, kept: Vectors) -> int:
+    """Return how many of the vectors (n, d) are not what came."""
+    return int(np.any(came != kept, axis=1).sum())
 
 
 def _failure(doubtful: list[int], long: tuple[int, ...]) -> tuple[str, str] | None:

@@ -139,7 +139,8 @@ class Verdict:
 
     `cap` is a limit of texts a request, as told, and `most_bytes` one of its size.
     `try_harmless`: nothing else is answered, so find out first whether anything would be.
-    `folds`: a text alone has the vector that it shared before, or has another.
+    `folds`: a text alone has the vector that it shared before, or has another. `mended`: so many
+    of the vectors to keep came with another length than 1, and were made so.
     """
 
     keep: Vouched | None = None
@@ -152,3 +153,4 @@ class Verdict:
     failure: tuple[str, str] | None = None
     try_harmless: bool = False
     folds: bool | None = None
+    mended: int = 0

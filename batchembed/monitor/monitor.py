@@ -112,9 +112,10 @@ class Monitor:
         self._done, self._total = done, total
         self.tick()
 
-    def answered(self, texts: int, tokens: int) -> None:
-        """Vectors were kept."""
+    def answered(self, texts: int, tokens: int, mended: int = 0) -> None:
+        """Vectors were kept; `mended` of them came with another length than 1."""
         self.summary.sent += texts
+        self.summary.mended += mended
         self.summary.requests += 1
         self.summary.tokens += tokens
         self.summary.needless_tokens += 0 if texts else tokens
@@ -201,6 +202,8 @@ class Monitor:
         self.history.end(now)
         self._see_cost()
         self._keep_progress(force=True)
+        if first and (words := telling.lengths(self.summary)):
+            self.say(words)
         told = self.progress()
         if first:
             self.voice.end(told)

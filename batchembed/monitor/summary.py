@@ -17,7 +17,8 @@ class Summary:
     `server` is what it said it runs,
     `learnt` what its refusals showed that a request may hold. `needless_tokens` of `tokens`
     bought nothing that was kept; `pace`: how well the limits were used, as `pacing.Figures`
-    tells it. `long` rows were too long for the model, and are what `on_long_text` says.
+    tells it. `long` rows were too long for the model, and are what `on_long_text` says; `mended`
+    of the vectors sent for came with another length than 1, and were made so.
     """
 
     path: str = ""
@@ -50,6 +51,7 @@ class Summary:
     server: str = ""
     learnt: dict[str, int] = field(default_factory=dict)
     long: int = 0
+    mended: int = 0
     on_long_text: str = "reject"
 
     def to_dict(self) -> dict[str, Any]:

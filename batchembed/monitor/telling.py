@@ -8,9 +8,11 @@ from typing import Any, Literal
 import orjson
 
 from batchembed.monitor.progress import Progress, Used
+from batchembed.monitor.summary import Summary
 
 Level = Literal["info", "warning", "error"]
 GAP = "  "
+OFF = 1e-3  # of the vectors may have another length than 1 without a word
 SHORTEST_REASON = 10  # letters of it are told before anything else is left out
 
 
@@ -161,6 +163,19 @@ def brief(number: int) -> str:
         if number >= 10 * size or number >= size > 10**3:
             return f"{number / size:.3g}{letter}"
     return f"{number:,}"
+
+
+def lengths(summary: Summary) -> str:
+    """Return what is to be told of vectors that came with another length than 1; "": nothing."""
+    mended, sent = summary.mended, summary.sent
+    if mended <= OFF * sent:
+        return ""
+    if mended == sent:
+        return f"note: none of the {sent:,} vectors came with length 1; each was divided by its own"
+    return (
+        f"warning: {mended:,} of {sent:,} vectors did not come with length 1, as the others did; "
+        "each was divided by its own"
+    )
 
 
 def span(seconds: float) -> str:

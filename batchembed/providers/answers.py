@@ -7,13 +7,9 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from batchembed.exchange import Fatal, Malformed, Outcome, Request, Response, Unavailable, Vectors
 from batchembed.providers import byteorder, parsing, sayings, status
 from batchembed.spec import Spec
-
-_UNIT = 4e-3  # how far from 1 the squared norm of a vector in half precision may be
 
 Reading: TypeAlias = (
     tuple[Vectors, int | None, str] | tuple[Vectors, int | None, str, tuple[str, ...]]
@@ -83,22 +79,6 @@ def _read(read: Callable[[Any, Answer], Reading], answer: Answer, *, bare: bool)
         if mended is None:
             raise
         return read(parsing.read(mended, bare=bare), replace(answer, body=mended))
-
-
-def unit(vectors: Vectors) -> Vectors:
-    """Return the vectors at length 1, shape unchanged.
-
-    Most are already, and some servers' are not. What is 1 up to half precision is left as it
-    came, bit for bit; what has no direction (zero, NaN, infinite) too.
-    """
-    squares = np.einsum("ij,ij->i", vectors, vectors)
-    doubtful = np.flatnonzero(~(np.abs(squares - 1) <= _UNIT))
-    if doubtful.size:
-        exact = vectors[doubtful].astype(np.float64)
-        norms = np.sqrt(np.einsum("ij,ij->i", exact, exact))
-        sound = np.isfinite(norms) & (norms > 0)
-        vectors[doubtful[sound]] = exact[sound] / norms[sound, None]
-    return vectors
 
 
 def _unproven(answer: Answer, error: parsing.AnswerError) -> Outcome:

@@ -10,7 +10,7 @@ import orjson
 
 from batchembed.exchange import Call, Limits, Outcome, Request
 from batchembed.providers import parsing, pictures
-from batchembed.providers.answers import Answer, Reading, judged, unit
+from batchembed.providers.answers import Answer, Reading, judged
 from batchembed.providers.entries import Model
 from batchembed.spec import Spec
 
@@ -61,8 +61,6 @@ class Cohere:
             vectors = parsing.encoded(told.get("base64"), n)
         else:
             vectors = parsing.nested(told.get("float"), n, answer.body)
-        if self.spec.normalize:
-            vectors = unit(vectors)
         return vectors, _tokens(found.get("meta")), ""
 
 

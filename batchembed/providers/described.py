@@ -13,7 +13,7 @@ import orjson
 from batchembed.described import Described, Step, split, steps
 from batchembed.exchange import Call, Limits, Outcome, Request
 from batchembed.providers import parsing
-from batchembed.providers.answers import Answer, Reading, judged, prefixed, unit
+from batchembed.providers.answers import Answer, Reading, judged, prefixed
 from batchembed.spec import Spec
 
 
@@ -55,8 +55,6 @@ class Http:
         else:
             index = split(steps(api.index))[1] if api.index else None
             vectors = parsing.placed(there, after, index, n, answer.body)
-        if self.spec.normalize:
-            vectors = unit(vectors)
         tokens = _value(found, api.tokens)
         return vectors, tokens if _is_count(tokens) else None, str(_value(found, api.version))[:200]
 

@@ -11,7 +11,7 @@ import orjson
 
 from batchembed.exchange import Call, Limits, Outcome, Request
 from batchembed.providers import parsing
-from batchembed.providers.answers import Answer, Reading, judged, prefixed, unit
+from batchembed.providers.answers import Answer, Reading, judged, prefixed
 from batchembed.providers.entries import Model
 from batchembed.spec import Spec
 
@@ -51,8 +51,7 @@ class Gemini:
         return judged(answer, self._read, dimensions=self.spec.dimensions)
 
     def _read(self, found: Any, answer: Answer) -> Reading:
-        rows = parsing.named(found.get("embeddings"), "values", len(answer.request), answer.body)
-        vectors = unit(rows) if self.spec.normalize else rows
+        vectors = parsing.named(found.get("embeddings"), "values", len(answer.request), answer.body)
         usage = found.get("usageMetadata")
         tokens = parsing.count(usage, "promptTokenCount") if hasattr(usage, "get") else None
         return vectors, tokens, ""

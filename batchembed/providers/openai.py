@@ -11,7 +11,7 @@ import orjson
 
 from batchembed.exchange import About, Call, Inquiry, Limits, Outcome, Request
 from batchembed.providers import parsing, reports
-from batchembed.providers.answers import Answer, Reading, judged, prefixed, unit
+from batchembed.providers.answers import Answer, Reading, judged, prefixed
 from batchembed.providers.entries import Form, Model
 from batchembed.spec import Spec
 
@@ -71,6 +71,4 @@ class OpenAI:
 
     def _read(self, found: Any, answer: Answer) -> Reading:
         vectors = parsing.indexed(found.get("data"), len(answer.request), answer.body)
-        if self.spec.normalize:
-            vectors = unit(vectors)
         return vectors, parsing.usage(found), parsing.text(found, "model")

@@ -10,7 +10,7 @@ import orjson
 
 from batchembed.exchange import Call, Limits, Outcome, Request
 from batchembed.providers import parsing, pictures
-from batchembed.providers.answers import Answer, Reading, judged, unit
+from batchembed.providers.answers import Answer, Reading, judged
 from batchembed.providers.entries import Model
 from batchembed.spec import Spec
 
@@ -52,8 +52,6 @@ class Multimodal:
 
     def _read(self, found: Any, answer: Answer) -> Reading:
         vectors = parsing.indexed(found.get("data"), len(answer.request), answer.body)
-        if self.spec.normalize:
-            vectors = unit(vectors)
         return vectors, parsing.usage(found), parsing.text(found, "model")
 
 

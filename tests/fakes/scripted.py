@@ -127,9 +127,11 @@ class Heard:
         self.texts = 0
         self.rejects: list[Reject] = []
         self.failures: list[tuple[str, str, float]] = []
+        self.mended = 0
 
-    def answered(self, texts: int, tokens: int) -> None:
+    def answered(self, texts: int, tokens: int, mended: int = 0) -> None:
         self.texts += texts
+        self.mended += mended
 
     def rejected(self, rejects: list[Reject]) -> None:
         self.rejects += rejects

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from batchembed.similarity import Grid, SimilaritySettings, compare
+from batchembed.similarity.products import Float32, Product
+from batchembed.store import Store
 from benchmarks import corpora
 from benchmarks.measuring import Scope, Table, child, goal, median, module, ratio
 
@@ -23,6 +27,7 @@ ROWS, QUICK_ROWS = 50_000, 15_000
 DIMENSIONS, K = 256, 10
 GOALS = {"random 384": 0.7, "random 128": 0.85, "texts": 0.85}
 OTHER_GOALS = {"pairs": 0.65, "queries": 1.1, "dense": 1.25}  # times the product or the disk
+TORCH_GOALS = {"random 384": 0.45, "random 128": 0.85, "pairs": 0.35, "queries": 1.1}
 QUERIES, DENSE_ROWS, OTHER_DIMENSIONS = 10_000, 20_000, 384
 TILE = 1024
 Floats = NDArray[np.float32]
@@ -65,8 +70,8 @@ def measure(scope: Scope) -> Table:
     # Such variables make numpy's BLAS take this processor for an older one.
     plain = ("env", "-u", "OPENBLAS_CORETYPE", "-u", "OPENBLAS_L2_SIZE")
     table = [
-        _row(kind, child((*plain, *module("similarity", kind, *words))).output)
-        for kind in (*GOALS, *OTHER_GOALS)
+        _row(kind, most, child((*plain, *module("similarity", kind, *words))).output)
+        for kind, most in goals().items()
     ]
     return Table(
         f"Exact comparisons of {rows:,}",
@@ -79,15 +84,21 @@ def measure(scope: Scope) -> Table:
         f"The last three have {OTHER_DIMENSIONS} dimensions: *pairs* above a score that about one "
         f"a row reaches; the {K} nearest of {QUERIES:,} *queries* among the rows; *dense* is all "
         f"scores of {DENSE_ROWS:,} rows with each other in a file on disk, beside the slower of "
-        "the product and writing such a file, so its goal of 0.8 of that rate is 1.25 here.",
+        "the product and writing such a file, so its goal of 0.8 of that rate is 1.25 here. Rows "
+        "with *torch* are there where it is installed; the others are numpy's alone.",
     )
 
 
-def _row(title: str, output: str) -> tuple[str, ...]:
+def goals() -> dict[str, float]:
+    """Return what is measured, and how often it may take its product: with torch where it is."""
+    torch = {f"{kind}, torch": most for kind, most in TORCH_GOALS.items()}
+    return GOALS | OTHER_GOALS | (torch if find_spec("torch") else {})
+
+
+def _row(title: str, most: float, output: str) -> tuple[str, ...]:
     found: dict[str, list[float]] = orjson.loads(output)
     full, own = median(found["product"]), median(found["ours"])
     part = ratio(found["ours"], found["product"])
-    most = (GOALS | OTHER_GOALS)[title]
     shown = ""
     if "numpy" in found:
         theirs = median(found["numpy"])
@@ -123,20 +134,17 @@ def by_argpartition(vectors: Floats) -> NDArray[np.int64]:
     return found
 
 
-def ours(vectors: Floats) -> pa.Table:
+def ours(vectors: Floats, grid: Grid) -> pa.Table:
     """Return what `batchembed similarity --top-k` writes."""
-    from batchembed.similarity import SimilaritySettings, compare
-
     file = io.BytesIO()
-    compare(InMemory(vectors), None, SimilaritySettings(top_k=K), write=file)
+    compare(InMemory(vectors), None, SimilaritySettings(top_k=K), write=file, grid=grid)
     return pa.ipc.open_file(pa.py_buffer(file.getvalue())).read_all()
 
 
-def others(kind: str, vectors: Floats, folder: Path, rounds: int) -> dict[str, list[float]]:
+def others(
+    kind: str, vectors: Floats, grid: Grid, folder: Path, rounds: int
+) -> dict[str, list[float]]:
     """Time one of the `OTHER_GOALS` beside its product, or beside the disk where that is slower."""
-    from batchembed.similarity import SimilaritySettings, compare
-    from batchembed.store import Store
-
     left, right, asked = vectors, None, SimilaritySettings(top_k=K)
     if kind == "queries":
         left, right = vectors[:QUERIES], vectors
@@ -159,29 +167,38 @@ def others(kind: str, vectors: Floats, folder: Path, rounds: int) -> dict[str, l
             seconds["product"][-1] = max(seconds["product"][-1], written[0])
         with _timed(seconds["ours"]), Store(folder).create("ours", hashed=False) as file:
             among = None if right is None else InMemory(right, role="document")
-            compare(InMemory(left), among, asked, write=file)
+            compare(InMemory(left), among, asked, write=file, grid=grid)
             file.commit()
     return seconds
 
 
 def main(kind: str, corpus: str, rows: str, rounds: str) -> None:
     """Time the three on the same vectors and print seconds as JSON, once they agree."""
-    vectors = _vectors(kind, corpus, int(rows))
+    kind, _, way = kind.partition(", ")
+    vectors, grid = _vectors(kind, corpus, int(rows)), Grid(product=_product(way))
     product(vectors[: 4 * TILE], lambda _, __: None)  # BLAS starts its threads
     if kind in OTHER_GOALS:
         with tempfile.TemporaryDirectory(dir=Path(corpus).parent) as folder:
-            print(orjson.dumps(others(kind, vectors, Path(folder), int(rounds))).decode())
+            print(orjson.dumps(others(kind, vectors, grid, Path(folder), int(rounds))).decode())
         return
     seconds: dict[str, list[float]] = {"product": [], "ours": [], "numpy": []}
     for _ in range(int(rounds)):
         with _timed(seconds["product"]):
             product(vectors, lambda _, __: None)
         with _timed(seconds["ours"]):
-            table = ours(vectors)
+            table = ours(vectors, grid)
     with _timed(seconds["numpy"]):
         theirs = by_argpartition(vectors)
     _agree(vectors, table, theirs)
     print(orjson.dumps(seconds).decode())
+
+
+def _product(way: str) -> Product:
+    if way != "torch":
+        return Float32()
+    from batchembed.similarity.bfloat16 import Bfloat16
+
+    return Bfloat16()
 
 
 @contextmanager

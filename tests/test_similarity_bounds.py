@@ -38,7 +38,7 @@ from batchembed.similarity import (
 )
 from batchembed.similarity.blocks import Side, read_rows, symmetric_order
 from batchembed.similarity.pools import Pool
-from batchembed.similarity.products import Float32
+from batchembed.similarity.products import Buffers, Float32, above
 from batchembed.similarity.vectors import group, square, survey
 
 
@@ -276,6 +276,30 @@ def test_what_meets_a_tile_before_its_own_block_brings_few_candidates(monkeypatc
     taken.clear()
     check_neighbors(table_of(held, top_k=10, grid=grid), held, None, 10)
     assert sum(taken) > 250 * 750
+
+
+@brief
+@given(
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 70),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_what_passes_is_found_where_it_stands(rows, columns, share, seed):
+    """Whatever the size and however many pass: all above a floor, and none missed at the end."""
+    rng = np.random.default_rng(seed)
+    scores = rng.random((rows, columns), np.float32)
+    floors = np.full(rows, 1 - share, np.float32), rng.random(columns, np.float32)
+    buffers = Buffers(np.float32)
+    buffers.shaped(rows, columns)
+    for sides in ((floors[0], None), floors):
+        found = above(scores, *sides, buffers)
+        wanted = scores > floors[0][:, None]
+        wanted |= False if sides[1] is None else scores > floors[1]
+        assert (np.diff(found) > 0).all()
+        assert np.isin(np.flatnonzero(wanted), found).all()
+        lowest = min(one.min() for one in sides if one is not None)
+        assert (scores.ravel()[found] > lowest).all()
 
 
 GAPS = """

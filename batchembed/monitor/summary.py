@@ -18,7 +18,8 @@ class Summary:
     `learnt` what its refusals showed that a request may hold. `needless_tokens` of `tokens`
     bought nothing that was kept; `pace`: how well the limits were used, as `pacing.Figures`
     tells it. `long` rows were too long for the model, and are what `on_long_text` says; `mended`
-    of the vectors sent for came with another length than 1, and were made so.
+    of the vectors sent for came with another length than 1, and were made so. `retires`: what the
+    server said of its end.
     """
 
     path: str = ""
@@ -52,6 +53,7 @@ class Summary:
     learnt: dict[str, int] = field(default_factory=dict)
     long: int = 0
     mended: int = 0
+    retires: str = ""
     on_long_text: str = "reject"
 
     def to_dict(self) -> dict[str, Any]:

@@ -65,10 +65,11 @@ def open_provider(
     clock: Clock | None = None,
     renew: Callable[[], str | None] | None = None,
     begun: Early | None = None,
+    retires: Callable[[str], None] | None = None,
 ) -> Provider:
     """Return the provider that `spec` names, ready for attempts; `renew` reads the key anew.
 
-    `begun` is what `early` gave.
+    `begun` is what `early` gave; `retires` hears once that the server says that it is to go.
 
     The address is the one of `access`, else of `spec`. Must be called inside a running event
     loop. Raises JobError for what cannot work, ActionNeededError for a key that is missing.
@@ -94,6 +95,7 @@ def open_provider(
         clock=clock,
         renew=renew,
         key_header=spec.http.key_header if spec.http else provider.key_header,
+        retires=retires,
     )
 
 
@@ -109,13 +111,19 @@ def batch_dialect(spec: Spec) -> Batches:
 
 
 def open_counter(
-    spec: Spec, access: Access, batches: Batches, *, key: str | None, clock: Clock | None = None
+    spec: Spec,
+    access: Access,
+    batches: Batches,
+    *,
+    key: str | None,
+    clock: Clock | None = None,
+    retires: Callable[[str], None] | None = None,
 ) -> HttpCounter:
     """Return the provider's side of the batch lane; see `open_provider`."""
     from batchembed.providers.counter import HttpCounter
     from batchembed.providers.http import HttpProvider
 
-    provider = open_provider(spec, access, key=key, clock=clock)
+    provider = open_provider(spec, access, key=key, clock=clock, retires=retires)
     assert isinstance(provider, HttpProvider)
     return HttpCounter(provider, batches)
 

@@ -30,7 +30,7 @@ from batchembed.exchange import (
     Throttled,
     Unavailable,
 )
-from batchembed.providers import quota
+from batchembed.providers import quota, retiring
 from batchembed.providers.access import Access
 from batchembed.providers.http.failing import OversizeError, failure
 from batchembed.providers.redaction import Redactor
@@ -50,7 +50,8 @@ class HttpProvider:
     """A provider that is reached over HTTP: one session, one attempt a call, no retries.
 
     Redirects, cookies, proxies from the environment and compression are off. `renew` reads the
-    key anew when the server takes it no more. Must be made inside a running event loop.
+    key anew when the server takes it no more. `retires` hears once, in words, that the server
+    says that it is to go. Must be made inside a running event loop.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class HttpProvider:
         clock: Clock | None = None,
         renew: Callable[[], str | None] | None = None,
         key_header: str = "Authorization",
+        retires: Callable[[str], None] | None = None,
     ) -> None:
+        self._retires = retires
         self._key, self._renew, self._renewing = key, renew, asyncio.Lock()
         self._dialect = dialect
         self._base = base_url.rstrip("/") + "/"
@@ -176,9 +179,18 @@ class HttpProvider:
             headers={**call.headers, **self._authorization},
             allow_redirects=False,
         ) as answer:
+            self._hear(answer.headers)
             good = answer.status == HTTPStatus.OK
             body = await _read(answer, most if good else ROOM, whole=good)
             return answer.status, self._dated(answer.headers), body
+
+    def _hear(self, headers: Mapping[str, str]) -> None:
+        """Tell once that the server says that it is to go."""
+        if self._retires is None:
+            return
+        if words := retiring.told(headers, self._clock.now().date()):
+            self._retires(f"the server says that what is asked for is {words}")
+            self._retires = None
 
     def _url(self, call: Call) -> URL:
         """Return the address of a call; made once for each, as a job has one or two."""

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from batchembed.errors import JobError
 
+METADATA = "fd00:ec2::254"  # of AWS; that of others is 169.254.169.254
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -43,7 +45,7 @@ def checked(base_url: str, *, allow_insecure_http: bool = False) -> str:
         raise _unusable(base_url, "is not an address", "write it as https://host/path")
     if parts.query or parts.fragment or any(c.isspace() for c in base_url):
         raise _unusable(host, "holds a query, fragment or blank", "give scheme, host and path only")
-    if _is_link_local(host):
+    if is_link_local(host):
         raise _unusable(base_url, "is a link-local address", "no provider lives there")
     if parts.scheme == "http" and not (_is_loopback(host) or allow_insecure_http):
         raise _unusable(
@@ -70,6 +72,10 @@ def _is_loopback(host: str) -> bool:
     return address.is_loopback if address else host.rstrip(".").lower() == "localhost"
 
 
-def _is_link_local(host: str) -> bool:
+def is_link_local(host: str) -> bool:
+    """Return whether a host is an address of the link, or one where clouds tell their secrets."""
     address = _address(host)
-    return address is not None and (address.is_link_local or str(address) == "fd00:ec2::254")
+    if address is None:
+        return False
+    inner = getattr(address, "ipv4_mapped", None) or address
+    return inner.is_link_local or str(inner) == METADATA

@@ -213,6 +213,23 @@ def twist_no_such_host(told: str) -> None:
     _AT_END.append(lambda: Path(told).write_text(str(len(asked))))
 
 
+def twist_leads_to(name: str, *addresses: str) -> None:
+    """Let a host name lead to these addresses."""
+    import socket
+
+    from aiohttp import DefaultResolver
+
+    async def resolve(_: object, host: str, port: int = 0, family: int = 0) -> object:
+        assert host == name, host
+        families = [socket.AF_INET6 if ":" in one else socket.AF_INET for one in addresses]
+        return [
+            {"hostname": host, "host": one, "port": port, "family": kind, "proto": 6, "flags": 4}
+            for one, kind in zip(addresses, families, strict=True)
+        ]
+
+    DefaultResolver.resolve = resolve
+
+
 # -- planted bugs: the suites must see them ------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from email.utils import format_datetime
 from http import HTTPStatus
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -33,6 +34,7 @@ from batchembed.exchange import (
 from batchembed.providers import quota, retiring
 from batchembed.providers.access import Access
 from batchembed.providers.http.failing import OversizeError, failure
+from batchembed.providers.http.resolving import GuardedResolver
 from batchembed.providers.redaction import Redactor
 from batchembed.version import VERSION
 
@@ -51,7 +53,8 @@ class HttpProvider:
 
     Redirects, cookies, proxies from the environment and compression are off. `renew` reads the
     key anew when the server takes it no more. `retires` hears once, in words, that the server
-    says that it is to go. Must be made inside a running event loop.
+    says that it is to go; `resolver` finds the addresses of names. Must be made inside a running
+    event loop.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class HttpProvider:
         renew: Callable[[], str | None] | None = None,
         key_header: str = "Authorization",
         retires: Callable[[str], None] | None = None,
+        resolver: AbstractResolver | None = None,
     ) -> None:
         self._retires = retires
         self._key, self._renew, self._renewing = key, renew, asyncio.Lock()
@@ -75,8 +79,11 @@ class HttpProvider:
         self._key_header = key_header
         self._authorization = _authorization(key_header, key)
         self._urls: dict[tuple[object, ...], URL] = {}
+        self._resolver = GuardedResolver(resolver or aiohttp.DefaultResolver())
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, socket_factory=_opened),
+            connector=aiohttp.TCPConnector(
+                limit=0, socket_factory=_opened, resolver=self._resolver
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
                 total=access.timeout, sock_connect=min(CONNECT_SECONDS, access.timeout)
@@ -151,6 +158,7 @@ class HttpProvider:
     async def close(self) -> None:
         """Release connections; the provider is not used afterwards."""
         await self._session.close()
+        await self._resolver.close()
 
     def _allowed(self, request: Request) -> int:
         """Return how many bytes of answer are read: twice what the longest right one would have."""

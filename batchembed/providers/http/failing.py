@@ -8,6 +8,7 @@ import aiohttp
 
 from batchembed.errors import ActionNeededError
 from batchembed.exchange import Fatal, Outcome, Unavailable
+from batchembed.providers.http.resolving import ForbiddenAddressError
 
 _TLS_SETUP = ("WRONG_VERSION", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION")
 
@@ -27,8 +28,8 @@ def failure(error: Exception) -> Outcome:
             f"the server's identity cannot be proven: {trouble}",
             hint="mend the certificate or the base URL; SSL_CERT_FILE can name another authority",
         )
-    if isinstance(error, aiohttp.InvalidURL):
-        return Fatal("the base URL cannot be used", hint="correct `base_url`")
+    if isinstance(error, aiohttp.InvalidURL | ForbiddenAddressError):
+        return _no_address(error)
     if isinstance(error, aiohttp.ClientError | OSError | EOFError):
         return Unavailable(_breakage(error), billed=_was_sent(error))
     return Fatal(
@@ -36,6 +37,12 @@ def failure(error: Exception) -> Outcome:
         hint="this is a mistake in batchembed: please report it",
         billed=True,
     )
+
+
+def _no_address(error: aiohttp.InvalidURL | ForbiddenAddressError) -> Outcome:
+    if isinstance(error, ForbiddenAddressError):
+        return Fatal(str(error), hint="no provider lives there: see who answers for that name")
+    return Fatal("the base URL cannot be used", hint="correct `base_url`")
 
 
 def _breakage(error: Exception) -> str:

@@ -11,3 +11,10 @@ class Extent(NamedTuple):
     characters: int
     kept: int
     sections: int
+
+
+class Piece(NamedTuple):
+    """What a section is of: its text's key, and how many characters at once were first tried."""
+
+    text: bytes
+    room: int

@@ -1,5 +1,6 @@
 """Texts that are too long: cut or averaged as the job says, told by row, each section paid once."""
 
+import copy
 import itertools
 from unicodedata import combining
 
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from batchembed.embed import long
 from batchembed.embed.settle import judge
 from batchembed.embed.verdicts import Facts, Part, Section
-from batchembed.exchange import Control, Response, TooLarge
+from batchembed.exchange import Control, Fatal, Response, TooLarge
+from batchembed.ledger.sections import Sections
 from batchembed.prompts import Text
 
 MOST = 50  # tokens: 200 bytes of the stand-in
@@ -340,7 +342,7 @@ def test_known_sections_are_not_asked_for():
     text = SENTENCE * 9
     first, _ = looped([text], only(100))
     again = MemoryLedger()
-    again.sections = dict(first.sections)
+    again.sections = copy.deepcopy(first.sections)
 
     async def main():
         provider = Scripted(only(100))
@@ -352,6 +354,47 @@ def test_known_sections_are_not_asked_for():
     key = KEYER.key(text, "symmetric")
     assert again.kept[key].tobytes() == first.kept[key].tobytes()
     assert again.extents == first.extents
+
+
+@pytest.mark.parametrize("known", [(22, None), (None, 22), (22, 15)], ids=str)
+@pytest.mark.parametrize("kept", [1, 3])
+def test_sections_are_paid_once_whatever_is_known_of_the_model_by_then(known, kept):
+    """The first cut is kept with them: another estimate, made later, is not asked for.
+
+    The text has nowhere to pause, so any other estimate would cut it elsewhere.
+    """
+    text = "".join(f"{n:06}" for n in range(90))
+    paid, asked_for, ledgers = [], set(), (MemoryLedger(), MemoryLedger())
+
+    async def main(ledger, tokens_per_text, most):
+        answers = only(100)
+        provider = Scripted(
+            lambda n, asked: (
+                Fatal("no", hint="pay")
+                if len(provider.paid.keys() - {runs.HARMLESS}) >= most
+                else answers(n, asked)
+            )
+        )
+        made = loop_of(
+            *(provider, ledger),
+            on_long_text="mean",
+            normalize=True,
+            tokens_per_text=tokens_per_text,
+        )
+        await made.run(Texts([text]))
+        paid.extend(provider.paid.elements())
+        asked_for.update(t for _, asked in provider.calls for t in asked.texts)
+
+    in_virtual_time(lambda: main(ledgers[0], known[0], 99))
+    whole = sorted(t for t in paid if t != runs.HARMLESS)
+    paid.clear()
+    in_virtual_time(lambda: main(ledgers[1], known[0], kept))
+    asked_for.clear()
+    in_virtual_time(lambda: main(ledgers[1], known[1], 99))
+    assert text not in asked_for  # it was too long before
+    assert sorted(t for t in paid if t != runs.HARMLESS) == whole
+    key = KEYER.key(text, "symmetric")
+    assert ledgers[1].kept[key].tobytes() == ledgers[0].kept[key].tobytes()
 
 
 def test_sections_weighted_alike_are_seen(monkeypatch):
@@ -406,10 +449,9 @@ def test_opposite_sections_have_no_mean():
     facts = Facts(1, None, True, on_long_text="mean")
     parts = long.shortened(Part(request("one two. " * 9)), facts, 0.6)
     assert len(parts) == 2
-    ledger = MemoryLedger()
     last = None
     for part, sign in zip(reversed(parts), (1, -1), strict=True):
-        assert long.known(part, facts, ledger) is None
+        assert long.known(part, facts, Sections()) is None
         answer = Response(sign * vector("any")[None], 5)
         last = long.followed(part, judge(part, answer, facts), facts)
     (reject,) = last.rejects

@@ -12,6 +12,7 @@ from batchembed.clock import SystemClock
 from batchembed.engines import local
 from batchembed.exchange import Control, Keys, Reject, Request, Role, Vectors
 from batchembed.job import Job
+from batchembed.ledger.sections import Sections
 from batchembed.monitor import Monitor
 from batchembed.preparing import checked_spec, provider_key
 from batchembed.prompts import Prompt, sure_tokens
@@ -35,14 +36,12 @@ class _Gathered:
     """A ledger for a few texts: vectors by their number."""
 
     vectors: dict[int, Vectors] = field(default_factory=dict)
+    sections: Sections = field(default_factory=Sections)  # of none: each is asked for again
 
     def append(self, keys: Keys, vectors: Vectors, **_: object) -> None:
         """Keep vectors in memory; what they cost is nobody's business here."""
         numbers = np.ascontiguousarray(keys).view("<u8")[:, 0].tolist()
         self.vectors.update(zip(numbers, vectors, strict=True))
-
-    def section(self, of: bytes, key: bytes) -> None:
-        """Know of no section: it is asked for again."""
 
     def reject(self, rejects: list[Reject]) -> None:
         """Leave the number without a vector."""

@@ -4,7 +4,7 @@ Theory of operation. The provider is the judge of what is too long: a text that 
 alone. How much will do is estimated (by the numbers that the server named, else by 4 bytes a token)
 and put to the same judge: what is refused again is made shorter. So where a text is cut depends on
 nothing but the text and what was said to it alone, and a run that is killed and goes on cuts as it
-did before.
+did before; also where another estimate is made by then, as the first is kept with the sections.
 
 A *section* is a stretch of such a text. Of `truncate` there is one, asked for under the text's own
 key. Of `mean` there are many, each with a key of its own, kept like any answer and so paid once;
@@ -18,15 +18,15 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Protocol
 from unicodedata import category
 
 import numpy as np
 
 from batchembed.embed.answers import checked
+from batchembed.embed.parties import Sections
 from batchembed.embed.verdicts import Facts, Long, Part, Section, Verdict, Vouched
-from batchembed.exchange import Control, Reject, Request, Vectors
-from batchembed.extent import Extent
+from batchembed.exchange import Control, Reject, Request
+from batchembed.extent import Extent, Piece
 from batchembed.spec import KEY_BYTES
 
 LIKELY = 4  # bytes a token
@@ -37,13 +37,6 @@ AM = "\u0e33\u0eb3"  # vowels of Thai and Lao that are no marks by their categor
 NOTHING = 1e-4  # of the length of its sections: a mean that is shorter has no direction
 LEAST = 8  # characters: what is refused at this length is not too long
 PAUSES = (("\n\n",), ("\n",), (". ", "! ", "? ", "。", "！", "？"), (" ",))  # noqa: RUF001 - signs
-
-
-class Held(Protocol):
-    """What is needed of the ledger."""
-
-    def section(self, of: bytes, key: bytes) -> tuple[Vectors, int] | None:
-        """Return the vector, (1, d), and the tokens of a section that is kept; else None."""
 
 
 def apart(requests: list[Request], facts: Facts) -> list[Request]:
@@ -78,7 +71,9 @@ def shortened(part: Part, facts: Facts, share: float | None = None) -> tuple[Par
         return ()
     long = section.long if section else Long(request)
     start, stop = (section.start, section.stop) if section else (0, len(request.texts[0]))
-    most = _room(long.text[start:stop], facts, share, again=section is not None)
+    known = None if section else facts.room(long.key)
+    most = known or _room(long.text[start:stop], facts, share, again=section is not None)
+    long.room = long.room or most
     if most < LEAST:
         return ()
     if facts.on_long_text == "truncate":
@@ -91,16 +86,21 @@ def shortened(part: Part, facts: Facts, share: float | None = None) -> tuple[Par
     return tuple(Part(_asked(one, facts), section=one) for one in reversed(cut))
 
 
-def known(part: Part, facts: Facts, ledger: Held) -> Verdict | None:
-    """Return what follows for a part without asking: it is paid for, or not wanted; else None."""
+def known(part: Part, facts: Facts, sections: Sections) -> Verdict | None:
+    """Return what follows for a part without asking: it is paid for, or not wanted; else None.
+
+    A text whose sections are kept was too long before: it is cut as it was then.
+    """
     section = part.section
     if section is None:
-        return None
+        under_way = len(part.request) == 1 and facts.room(bytes(part.request.keys[0]))
+        again = shortened(part, facts) if under_way else ()
+        return Verdict(again=again) if again else None
     if section.long.dropped:
         return Verdict()
     if facts.on_long_text == "truncate":
         return None
-    found = ledger.section(section.long.key, _key(section))
+    found = sections.get(section.long.key, _key(section))
     if found is None:
         return None
     vector, tokens = found
@@ -121,7 +121,7 @@ def followed(part: Part, verdict: Verdict, facts: Facts) -> Verdict:
     if facts.on_long_text == "truncate":
         extent = Extent(len(section.long.text), section.stop, 1)
         return replace(verdict, keep=replace(verdict.keep, extent=extent))
-    keep = replace(verdict.keep, section_of=section.long.key)
+    keep = replace(verdict.keep, section_of=Piece(section.long.key, section.long.room))
     return _with(section, keep, facts, replace(verdict, keep=keep))
 
 
@@ -148,7 +148,7 @@ def _with(section: Section, kept: Vouched, facts: Facts, verdict: Verdict) -> Ve
         vectors=vectors,
         tokens=0,
         rows=long.request.rows,
-        section_of=b"",
+        section_of=None,
         extent=Extent(len(long.text), len(long.text), len(every)),
     )
     return replace(verdict, joined=whole)

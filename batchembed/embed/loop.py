@@ -125,7 +125,7 @@ class Loop:
         waiting = [Part(piece) for piece in reversed(pieces)]
         while waiting:
             part, facts = waiting.pop(), self._facts()
-            held = unasked(part, facts) or long.known(part, facts, self.ledger)
+            held = unasked(part, facts) or long.known(part, facts, self.ledger.sections)
             if held is not None or (held := await self.purse.admit(part)) is not None:
                 self._apply(held, feed)
                 waiting += held.again
@@ -277,6 +277,7 @@ class Loop:
             refusals=self.refusals,
             on_long_text=rules.on_long_text,
             tokens_per_text=rules.tokens_per_text,
+            room=self.ledger.sections.room,
         )
 
     async def _work(self, feed: Feed, *, pilot: bool) -> None:

@@ -7,11 +7,25 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from batchembed.exchange import Keys, Limits, Reject, Request, RowNumbers, Vectors
-from batchembed.extent import Extent
+from batchembed.extent import Extent, Piece
+
+
+class Sections(Protocol):
+    """What is kept of texts that are too long and have no vector yet."""
+
+    def get(self, of: bytes, key: bytes) -> tuple[Vectors, int] | None:
+        """Return the vector, (1, d), and the tokens of a section of the text `of`, if kept."""
+
+    def room(self, of: bytes) -> int | None:
+        """Return how many characters at once were first tried of that text, if known."""
 
 
 class Kept(Protocol):
     """What the hot loop needs of the ledger."""
+
+    @property
+    def sections(self) -> Sections:
+        """Return what is kept of texts that are too long."""
 
     def append(
         self,
@@ -22,17 +36,14 @@ class Kept(Protocol):
         model_version: str,
         outputs: tuple[str, ...],
         rows: RowNumbers | None = None,
-        section_of: bytes = b"",
+        section_of: Piece | None = None,
         extent: Extent | None = None,
     ) -> None:
         """Keep vectors of `rows`; `outputs` names those that each is joined of, if of several.
 
-        `section_of` is the key of the text that a vector is of a section of; `extent` what of a
+        `section_of` says of which text's section a vector is; `extent` what of a
         text that is too long its vector is of.
         """
-
-    def section(self, of: bytes, key: bytes) -> tuple[Vectors, int] | None:
-        """Return the vector, (1, d), and the tokens of a section that is kept; else None."""
 
     def reject(self, rejects: list[Reject]) -> None:
         """Keep rejects."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from batchembed.errors import BatchembedError
 from batchembed.exchange import Keys, Reject, Request, RowNumbers, Vectors
-from batchembed.extent import Extent
+from batchembed.extent import Extent, Piece
 
 REFUSED_IN_ROW = 2  # after so many, the next refusal asks whether anything would pass
 
@@ -29,11 +30,12 @@ class Cut:
 class Long:
     """A text that is too long, on its way to a vector: the one text of `request`.
 
-    `open` sections have no vector yet, `found` ones stand there by their start. `dropped`: no
-    section of it is wanted any more.
+    `open` sections have no vector yet, `found` ones stand there by their start. `room`: so many
+    characters were tried at first. `dropped`: no section of it is wanted any more.
     """
 
     request: Request
+    room: int = 0
     open: int = 0
     found: dict[int, Vouched] = field(default_factory=dict)
     dropped: bool = False
@@ -88,7 +90,8 @@ class Facts:
     `folds`: it is proven that the server gives one vector to texts that differ little.
     `refusals` were told in a row, with no answer in between. `joined`: each row's vector is joined
     of so many, whose names `outputs` are, once known. `on_long_text` says what becomes of a text
-    that is too long, `tokens_per_text` how many the model reads, if that is known.
+    that is too long, `tokens_per_text` how many the model reads, if that is known, and `room` how
+    many characters at once were first tried of one whose sections are kept, by its key.
     """
 
     answers: int
@@ -100,6 +103,7 @@ class Facts:
     outputs: tuple[str, ...] = ()
     on_long_text: str = "reject"
     tokens_per_text: int | None = None
+    room: Callable[[bytes], int | None] = lambda _: None
 
     @property
     def begins(self) -> bool:
@@ -116,7 +120,7 @@ class Facts:
 class Vouched:
     """What an answer proved: `keys` (n, 16), `vectors` (n, d), `rows` (n,) or None.
 
-    `section_of` is the key of the text that it is a section of, `extent` what it is of its own.
+    `section_of` says which text it is a section of, `extent` what it is of its own.
     """
 
     keys: Keys
@@ -125,7 +129,7 @@ class Vouched:
     model_version: str
     outputs: tuple[str, ...] = ()
     rows: RowNumbers | None = None
-    section_of: bytes = b""
+    section_of: Piece | None = None
     extent: Extent | None = None
 
     def told(self) -> dict[str, Any]:

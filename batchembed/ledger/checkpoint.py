@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchembed.exchange import Keys, Reject, RowNumbers, Vectors
-from batchembed.extent import Extent
+from batchembed.extent import Extent, Piece
 from batchembed.ledger import join
 from batchembed.ledger.bill import Bill
 from batchembed.ledger.files import segments, together
@@ -108,7 +108,7 @@ class Ledger:
         model_version: str,
         outputs: tuple[str, ...] = (),
         rows: RowNumbers | None = None,
-        section_of: bytes = b"",
+        section_of: Piece | None = None,
         extent: Extent | None = None,
     ) -> None:
         """Keep an answer: `keys` (n, 16), `vectors` (n, d). Returns after a plain write.
@@ -121,8 +121,8 @@ class Ledger:
         note = self._priced({"tokens": tokens, "model_version": model_version})
         if outputs:
             note["outputs"] = self.outputs = outputs
-        if section_of:
-            note["section_of"] = section_of.hex()
+        if section_of is not None:
+            note |= {"section_of": section_of.text.hex(), "room": section_of.room}
             self.sections.add(section_of, keys[0].tobytes(), vectors, tokens)
         if extent is not None:
             note["extent"] = extent._asdict()
@@ -133,10 +133,6 @@ class Ledger:
         if rows is not None and self.places is not None:
             place = self._source << SOURCE_BITS | (end - 4 * vectors.size)
             self.places.note(rows, place, 4 * self.dimensions)
-
-    def section(self, of: bytes, key: bytes) -> tuple[Vectors, int] | None:
-        """Return the vector, (1, d), and the tokens of a section of a text that has none yet."""
-        return self.sections.get(of, key)
 
     def reject(self, rejects: list[Reject]) -> None:
         """Keep that these texts have no vector."""

@@ -12,6 +12,7 @@ import numpy as np
 from batchembed.embed import Budget, Loop, Purse, Rules
 from batchembed.exchange import Limits, Outcome, Reject, Request, Response, Role
 from batchembed.extent import Extent
+from batchembed.ledger.sections import Sections
 from batchembed.pacing import Pacer, Rates
 from batchembed.packing import Batch, Packer
 from batchembed.spec import Keyer, Spec
@@ -75,7 +76,7 @@ class MemoryLedger:
         self.kept: dict[bytes, np.ndarray] = {}
         self.rejects: dict[bytes, Reject] = {}
         self.extents: dict[bytes, Extent] = {}
-        self.sections: dict[bytes, tuple[np.ndarray, int]] = {}
+        self.sections = Sections()
         self.appends = 0
         self.twice = self.tokens = self.charged = self.unsure = 0
         self.risks: list[int] = []
@@ -90,7 +91,7 @@ class MemoryLedger:
         model_version,
         outputs=(),
         rows=None,
-        section_of=b"",
+        section_of=None,
         extent=None,
     ) -> None:
         self.appends += 1
@@ -100,14 +101,11 @@ class MemoryLedger:
         if extent is not None:
             self.extents[keys[0].tobytes()] = extent
         if section_of:
-            self.sections[keys[0].tobytes()] = (np.array(vectors), tokens)
+            self.sections.add(section_of, keys[0].tobytes(), np.array(vectors), tokens)
             return
         for key, vector in zip(keys, vectors, strict=True):
             self.twice += key.tobytes() in self.kept
             self.kept[key.tobytes()] = np.array(vector)
-
-    def section(self, of, key):
-        return self.sections.get(key)
 
     def reject(self, rejects: list[Reject]) -> None:
         self.rejects.update((reject.key, reject) for reject in rejects)

@@ -235,9 +235,9 @@ def twist_leads_to(name: str, *addresses: str) -> None:
 
 def twist_forget_sections() -> None:
     """Plant a bug: sections of long texts that are paid for are not known when a run goes on."""
-    from batchembed.ledger import Ledger
+    from batchembed.ledger.sections import Sections
 
-    Ledger.section = lambda *_: None
+    Sections.get = lambda *_: None
 
 
 def twist_forgetful_ledger() -> None:

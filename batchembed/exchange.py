@@ -157,20 +157,20 @@ class Throttled:
 class Unavailable:
     """The server or the way to it is down: no fault of any text. A `wait` of 0: a mishap.
 
-    `billed`: the request was sent and its answer did not come whole, so it may have been billed.
+    `billed`: it was sent, and its answer did not come whole. `late`: it did not come in time.
     """
 
     reason: str
     wait: float | None = None
     billed: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
     """The request as a whole is too large; `texts_per_request` is the cap the server named.
 
-    `by`: whether it has too many texts, or too many bytes or tokens; `share` is how much of it
-    would have passed, where the server said so.
+    `by`: too many texts, or bytes or tokens; `share`: how much of it would have passed, if told.
     """
 
     reason: str

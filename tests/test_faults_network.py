@@ -9,7 +9,7 @@ from fakes import raw, running
 from fakes.commands import as_users_do
 from fakes.raw import raw as raw_server
 from fakes.rows import CANARY, FASTER, GIVEN, HOW, Row, assert_absent, check, shapes
-from fakes.runs import until
+from fakes.runs import HARMLESS, until
 from fakes.tls import certificate, context
 
 
@@ -136,6 +136,24 @@ def test_43_a_certificate_that_proves_nothing(place, tmp_path, how):
         assert word in ended.err.replace("self signed", "self-signed")
         assert server.bill.requests == 0
         assert_absent(job.folder.rglob("*"), ended.err.encode())
+
+
+def only_small(_n, texts):
+    """Answers of more than two texts never come."""
+    return raw.black_hole if len(texts) > 2 else None
+
+
+@pytest.mark.slow
+def test_41_the_size_that_came_in_time_is_remembered(place):
+    """Once both halves did: no later request is larger, and no text is paid for twice."""
+    more = {"access__timeout": "50s", "limits__concurrency": 1}
+    row = Row(only_small, says=("learnt", "at most 2 texts,"), requests=34, harmless=6, more=more)
+    with raw_server() as server:
+        check(place, server, row)
+        first = server.bill.sizes.index(2)
+        assert server.bill.sizes[:first].count(4) <= 7
+        assert max(server.bill.sizes[first:]) == 2
+        assert server.bill.paid_twice.keys() <= {HARMLESS}
 
 
 @pytest.mark.slow

@@ -712,6 +712,38 @@ def test_a_cap_that_was_not_named_is_learnt_when_both_halves_pass(by):
     assert refused[-1] < 100, "what was learnt holds for the rest of the run"
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_the_size_that_comes_in_time_is_learnt(late):
+    """What is packed from now on keeps to it; where nothing was late, no size is to blame."""
+
+    def script(_n, asked):
+        return Unavailable("no answer", billed=True, late=late) if len(asked) > 20 else None
+
+    made, provider, ledger, _ = story(script, count=6400, per_request=64, patience=None)
+    assert len(ledger.kept) == 6400
+    assert {n for text, n in provider.paid.items() if text != HARMLESS} == {1}
+    assert ledger.rejects == {}
+    failed = [n for n, (_, asked) in enumerate(provider.calls) if script(n, asked) is not None]
+    assert (made.caps.texts == 16) == late
+    if late:
+        assert failed[-1] < 200, "what was learnt holds for the rest of the run"
+        assert 8 < max(len(asked) for _, asked in provider.calls[200:]) <= 16
+    else:
+        assert len(failed) > 400, "control: each request finds it out anew"
+
+
+def test_one_text_that_is_never_answered_in_time_teaches_no_size():
+    """It is a reject in the end, and requests stay as large as they were."""
+
+    def script(_n, asked):
+        return Unavailable("no answer", late=True) if "text 700" in asked.texts else None
+
+    made, _, ledger, _ = story(script, count=6400, per_request=64, patience=None)
+    assert len(ledger.kept) == 6399
+    assert len(ledger.rejects) == 1
+    assert made.caps.told() == {}
+
+
 @pytest.mark.parametrize("answer", [Refused("moved on", 400), Malformed("odd")])
 @pytest.mark.parametrize(("per_request", "concurrency"), [(1, 1), (64, 1), (1, 16)])
 def test_a_provider_that_comes_to_refuse_all_is_not_asked_text_by_text(

@@ -24,8 +24,8 @@ from batchembed.embed import Budget, Purse, Watch, Watching
 from batchembed.embed.canaries import EVERY, TEXTS, TRIES, Baseline, asking, compared, texts_hash
 from batchembed.embed.caps import Caps
 from batchembed.embed.purse import A_TEXT, bound_of
-from batchembed.embed.settle import Facts, Part, harmless, judge, size_of
-from batchembed.embed.verdicts import Cut
+from batchembed.embed.settle import Facts, Part, harmless, judge
+from batchembed.embed.verdicts import Cut, size_of
 from batchembed.errors import ActionNeededError, NotFinishedError
 from batchembed.exchange import (
     Fatal,

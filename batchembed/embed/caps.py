@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from batchembed.embed.settle import size_of
-from batchembed.embed.verdicts import Cut
+from batchembed.embed.verdicts import Cut, size_of
 from batchembed.exchange import Request
 
 HALVES = 2
@@ -28,10 +27,9 @@ class Caps:
     def passed(self, cut: Cut, feed: Tightened) -> None:
         """Note that a half of what was too large has passed; with both, its size is the limit."""
         cut.passed += 1
-        if cut.passed == HALVES and cut.by == "texts":
-            self.tighten(feed, texts=cut.texts)
-        elif cut.passed == HALVES:
-            self.tighten(feed, size=cut.bytes)
+        if cut.passed == HALVES:
+            texts = None if cut.by == "size" else cut.texts
+            self.tighten(feed, texts=texts, size=None if cut.by == "texts" else cut.bytes)
 
     def tighten(
         self, feed: Tightened, *, texts: int | None = None, size: int | None = None

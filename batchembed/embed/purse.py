@@ -18,8 +18,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from batchembed.embed.endings import disk_error
-from batchembed.embed.settle import size_of
-from batchembed.embed.verdicts import Part, Verdict
+from batchembed.embed.verdicts import Part, Verdict, size_of
 from batchembed.errors import ActionNeededError, BatchembedError
 from batchembed.exchange import Fatal, Malformed, Outcome, Request, Response, Unavailable
 from batchembed.monitor import Standing

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from batchembed.embed.answers import alike, checked, same, sound, twins
 from batchembed.embed.long import shortened
-from batchembed.embed.verdicts import Cut, Facts, Part, Verdict, Vouched
+from batchembed.embed.verdicts import Facts, Part, Verdict, Vouched, pieces, size_of
 from batchembed.errors import ActionNeededError
 from batchembed.exchange import (
     Fatal,
@@ -36,7 +36,6 @@ from batchembed.exchange import (
     Unavailable,
     Vectors,
 )
-from batchembed.prompts import image_bytes
 
 BLAMELESS_TRIES = 3
 BLAMELESS_TRIES_ALONE = 15
@@ -198,10 +197,14 @@ def _unavailable(part: Part, outcome: Unavailable, facts: Facts) -> Verdict:
     request by chance, one text in 65,536 fails sixteen times in a row. When nothing else is asked,
     a harmless text tells an outage from a text at fault, as often as that is in doubt. While
     anything is answered the rests do not grow, so that it is known after half a minute or so.
+    Halves of what was late teach the size that comes in time, where both of them do.
     """
     passed = facts.answers - part.answers
     failures = part.failures + (passed > 0)
     if failures > (BLAMELESS_TRIES if len(part.request) > 1 else BLAMELESS_TRIES_ALONE):
+        if outcome.late and len(part.request) > 1:
+            halves = pieces(part.request, -(-len(part.request) // 2), "time")
+            return Verdict(again=halves, failure=("unavailable", outcome.reason))
         return _refused(part, Refused(outcome.reason), facts)
     tries = part.tries + 1 if not passed else min(part.tries + 1, HEARD_TRIES)
     again = replace(part, failures=failures, answers=facts.answers, tries=tries)
@@ -229,18 +232,10 @@ def _too_large(part: Part, outcome: TooLarge, facts: Facts) -> Verdict:
         return Verdict(rejects=tuple(rejects), failure=failure)
     named = outcome.texts_per_request
     cap = named if named and named < size else None
-    step = cap or -(-size // 2)
-    parts = [part.request.part(at, min(at + step, size)) for at in range(0, size, step)]
-    cut = None if cap or outcome.share else Cut(outcome.by, step, max(map(size_of, parts)))
+    by = None if cap or outcome.share else outcome.by
+    again = pieces(part.request, cap or -(-size // 2), by)
     most_bytes = int(size_of(part.request) * outcome.share * LESS) if outcome.share else None
-    again = tuple(Part(piece, cut=cut) for piece in reversed(parts))
     return Verdict(again=again, cap=cap, most_bytes=most_bytes, failure=failure)
-
-
-def size_of(request: Request) -> int:
-    """Return the bytes of a request's texts and images."""
-    images = sum(map(image_bytes, request.prompts or ()))
-    return images + sum(len(text.encode()) for text in request.texts)
 
 
 def _refused(part: Part, outcome: Refused, facts: Facts) -> Verdict:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from batchembed.errors import BatchembedError
 from batchembed.exchange import Keys, Reject, Request, RowNumbers, Vectors
 from batchembed.extent import Extent, Piece
+from batchembed.prompts import image_bytes
 
+Blamed: TypeAlias = Literal["texts", "size", "time"]
 REFUSED_IN_ROW = 2  # after so many, the next refusal asks whether anything would pass
 
 
@@ -17,10 +19,11 @@ REFUSED_IN_ROW = 2  # after so many, the next refusal asks whether anything woul
 class Cut:
     """A request that was too large as a whole. When both halves pass, its size was the reason.
 
-    `texts` and `bytes` are those of the larger half; `by` says which of them was too much.
+    `texts` and `bytes` are those of the larger half; `by` says which of them was too much, or that
+    it took too much time, which either may.
     """
 
-    by: Literal["texts", "size"]
+    by: Blamed
     texts: int
     bytes: int
     passed: int = 0
@@ -158,3 +161,16 @@ class Verdict:
     try_harmless: bool = False
     folds: bool | None = None
     mended: int = 0
+
+
+def pieces(request: Request, step: int, by: Blamed | None) -> tuple[Part, ...]:
+    """Return pieces of `step` texts; `by`: what halves would teach, None: nothing."""
+    every = [request.part(at, at + step) for at in range(0, len(request), step)]
+    cut = None if by is None else Cut(by, step, max(map(size_of, every)))
+    return tuple(Part(piece, cut=cut) for piece in reversed(every))
+
+
+def size_of(request: Request) -> int:
+    """Return the bytes of a request's texts and images."""
+    images = sum(map(image_bytes, request.prompts or ()))
+    return images + sum(len(text.encode()) for text in request.texts)

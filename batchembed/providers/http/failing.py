@@ -31,7 +31,9 @@ def failure(error: Exception) -> Outcome:
     if isinstance(error, aiohttp.InvalidURL | ForbiddenAddressError):
         return _no_address(error)
     if isinstance(error, aiohttp.ClientError | OSError | EOFError):
-        return Unavailable(_breakage(error), billed=_was_sent(error))
+        sent = _was_sent(error)
+        late = sent and isinstance(error, TimeoutError)
+        return Unavailable(_breakage(error), billed=sent, late=late)
     return Fatal(
         f"unexpected {type(error).__name__} while reading an answer: {error}",
         hint="this is a mistake in batchembed: please report it",

@@ -1,6 +1,7 @@
 """The batch lane: the bytes of an online run at half the price, and nothing handed in twice."""
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -69,6 +70,29 @@ def test_a_batch_gives_the_bytes_of_an_online_run(place, server, desk, lane):
     assert stays(job.out) == []
     assert "POST /v1/embeddings" not in desk.calls
     assert digests(job.out) == online(place, server, [*GIVEN, *GIVEN[:50], None])
+
+
+@EVERY
+def test_texts_that_differ_little_and_share_a_vector_are_asked_again_alone(
+    place, server, desk, lane
+):
+    """In a batch as online: a vector that is another text's is kept for neither, unproven."""
+    given = ["Hello there", "hello there", *GIVEN[:20]]
+    real = server._right
+
+    def mixed_up(asked, total):
+        told = real(asked, total)
+        if {*given[:2]} <= {*asked.texts}:
+            first, second = (asked.texts.index(text) for text in given[:2])
+            rows = list(told.vectors)
+            rows[second] = rows[first]
+            told = replace(told, vectors=rows)
+        return told
+
+    server._right = mixed_up
+    job = place(given, server=server, **lane, limits__texts_per_request=30)
+    job.run()
+    assert job.wrong() == []
 
 
 @EVERY

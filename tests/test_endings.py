@@ -1,6 +1,7 @@
 """How a run ends before its time: the words people meet, as they stand, and what they can do."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -29,7 +30,7 @@ FACTS = Facts(answers=5, dimensions=3, normalize=False)
 
 def answered(*outputs, dimensions=3):
     """How a run ends whose answers had three numbers, of two layers, so far."""
-    facts = FACTS if not outputs else Facts(5, 3, False, False, outputs=("layer_1", "layer_2"))
+    facts = FACTS if not outputs else replace(FACTS, outputs=("layer_1", "layer_2"))
     vectors = np.ones((1, dimensions), np.float32)
     return judge(Part(request("a")), Response(vectors, 1, outputs=outputs), facts).end
 

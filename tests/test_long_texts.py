@@ -190,13 +190,15 @@ def test_verify_embeds_long_texts_again(place, strict):
 
 def test_what_is_long_by_a_known_limit_goes_alone():
     """A neighbour is not refused with it; passages that fit share their requests as before."""
-    facts = Facts(1, None, True, on_long_text="mean", tokens_per_text=10)
+    facts = Facts(
+        answers=1, dimensions=None, normalize=True, on_long_text="mean", tokens_per_text=10
+    )
     sizes = [5, 99, 5, 40, 60, 61, 5]
     asked = request(*("x" * n for n in sizes))
     assert [[len(t) for t in one.texts] for one in long.apart([asked], facts)] == [
         *([5], [99], [5, 40, 60], [61], [5])
     ]
-    assert long.apart([asked], Facts(1, None, True)) == [asked]
+    assert long.apart([asked], Facts(answers=1, dimensions=None, normalize=True)) == [asked]
 
 
 def test_passages_that_fit_cost_no_request_more(place):
@@ -244,7 +246,13 @@ WORDS = st.text(st.sampled_from("ab é\n.。́‍️😀"), min_size=1, max_size
 @settings(max_examples=200)
 def test_sections_are_the_text(text, most, share):
     """In order, without a gap, none too long, and no sign is torn from its accent."""
-    facts = Facts(1, None, True, on_long_text="mean", tokens_per_text=most // 4 or None)
+    facts = Facts(
+        answers=1,
+        dimensions=None,
+        normalize=True,
+        on_long_text="mean",
+        tokens_per_text=most // 4 or None,
+    )
     part = Part(request(text))
     parts = long.shortened(part, facts, most / len(text) if share and most < len(text) else None)
     if not parts:
@@ -284,7 +292,7 @@ def test_controls_go_with_their_section():
     text = "ab " * 100
     spans = (Control(0, 4, 2.0), Control(28, 10, 3.0), Control(290, 10, 0.5, "partial"))
     whole = request(text, controls=(spans,))
-    facts = Facts(1, None, True, on_long_text="mean")
+    facts = Facts(answers=1, dimensions=None, normalize=True, on_long_text="mean")
     for one in long.shortened(Part(whole), facts, 0.1):
         for control in one.request.controls[0] if one.request.controls else ():
             at = one.section.start + control.start
@@ -303,12 +311,15 @@ def test_controls_go_with_their_section():
 
 def test_what_cannot_be_cut_is_rejected():
     """Prompts, what is refused at a few characters, and where the job wants rejects."""
-    mean = Facts(1, None, True, on_long_text="mean")
-    assert long.shortened(Part(request("x" * 99)), Facts(1, None, True)) == ()
+    mean = Facts(answers=1, dimensions=None, normalize=True, on_long_text="mean")
+    assert (
+        long.shortened(Part(request("x" * 99)), Facts(answers=1, dimensions=None, normalize=True))
+        == ()
+    )
     assert long.shortened(Part(request("x" * 99, prompts=((Text("x"),),))), mean) == ()
     assert long.shortened(Part(request("x" * 15)), mean) == ()
     assert long.shortened(Part(request(" " * 99)), mean) == ()
-    truncate = Facts(1, None, True, on_long_text="truncate")
+    truncate = Facts(answers=1, dimensions=None, normalize=True, on_long_text="truncate")
     assert long.shortened(Part(request(" " * 99 + "x")), truncate) == ()
 
 
@@ -433,7 +444,7 @@ def test_no_sign_is_torn(unit):
 
 def test_nearly_opposite_sections_have_no_mean():
     """What is left over of them is rounding."""
-    facts = Facts(1, None, True, on_long_text="mean")
+    facts = Facts(answers=1, dimensions=None, normalize=True, on_long_text="mean")
     last = None
     for part, sign in zip(
         reversed(long.shortened(Part(request("one two. " * 9)), facts, 0.6)), (1, -1), strict=True
@@ -446,7 +457,7 @@ def test_nearly_opposite_sections_have_no_mean():
 
 def test_opposite_sections_have_no_mean():
     """A mean without direction is a reject, not a vector of noise."""
-    facts = Facts(1, None, True, on_long_text="mean")
+    facts = Facts(answers=1, dimensions=None, normalize=True, on_long_text="mean")
     parts = long.shortened(Part(request("one two. " * 9)), facts, 0.6)
     assert len(parts) == 2
     last = None
@@ -461,7 +472,7 @@ def test_opposite_sections_have_no_mean():
 def test_a_section_has_a_key_that_no_text_has():
     """And another for every stretch of every text."""
     one, other = (Part(request("x" * 99)), Part(request("y" * 99)))
-    facts = Facts(1, None, True, on_long_text="mean")
+    facts = Facts(answers=1, dimensions=None, normalize=True, on_long_text="mean")
     keys = {
         bytes(made.request.keys[0])
         for part in (one, other)

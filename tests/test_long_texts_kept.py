@@ -107,6 +107,44 @@ def test_sections_that_are_forgotten_are_seen(place, strict):
     assert there & {text for line in strict.bill.answers[before:] for text in line}
 
 
+def overpaid(place, sizes, *twists):
+    """Kill a run between sections, go on with another estimate: the characters paid for again.
+
+    What is kept of the first run and what the second pays for is the corpus, once; other cuts
+    would be other texts, so characters are counted and no texts compared.
+    """
+    given = ["".join(f"{n}{at:07}" for at in range(128)) for n in range(4)]
+    with running(tokens_per_text=MOST, delay=0.01) as server:
+        job = place(given, server=server, **settings("mean"))
+        command = job.start(twists=[["model_reads", sizes[0]]])
+        runs.until(lambda: len(server.bill.answers) >= 9)
+        command.kill()
+        command.wait()
+        runs.until(lambda: server.bill.now_open == 0)
+        there = kept(job.out, server.bill.texts) - {runs.HARMLESS}
+        assert len(there) >= 6, "all but the harmless text and what was in flight"
+        before = len(server.bill.answers)
+        job.run(twists=[["model_reads", sizes[1]], *twists])
+        later = [text for line in server.bill.answers[before:] for text in line]
+        paid = [*there, *(text for text in later if text != runs.HARMLESS)]
+        return len("".join(paid)) - len("".join(given))
+
+
+SIZES = pytest.mark.parametrize("sizes", [(MOST, None), (None, MOST)], ids=str)
+
+
+@SIZES
+def test_killed_and_gone_on_with_another_estimate(place, sizes):
+    """What the model reads is known before the kill and not after it, or the other way round."""
+    assert overpaid(place, sizes) == 0
+
+
+@SIZES
+def test_cuts_that_are_forgotten_are_seen(place, sizes):
+    """The planted bug: another estimate cuts elsewhere, and pays again."""
+    assert overpaid(place, sizes, ["forget_cuts"]) > 0
+
+
 @HOW
 def test_shards_and_their_merge_give_the_bytes_of_one_run(place, strict, how):
     """Each text is cut or averaged by the shard that owns it; nothing is paid for twice."""

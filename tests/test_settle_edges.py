@@ -134,7 +134,7 @@ def test_rows_joined_of_several_vectors_are_not_of_unit_length():
     """Each of their vectors is: the row is kept as it is, and cut by its outputs."""
     given = part(2)
     two = np.hstack([vectors(["a", "b"]), vectors(["c", "d"])])
-    facts = Facts(5, 2 * D, True, False, joined=2, outputs=("l1", "l2"))
+    facts = replace(FACTS, dimensions=2 * D, normalize=True, joined=2, outputs=("l1", "l2"))
     verdict = judge(given, Response(two, 2, outputs=("l1", "l2")), facts)
     assert verdict.keep.vectors.tobytes() == two.tobytes()
     assert verdict.keep.outputs == ("l1", "l2")

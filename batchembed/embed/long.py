@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from unicodedata import category
@@ -44,18 +44,25 @@ def apart(requests: list[Request], facts: Facts) -> list[Request]:
 
     What is too long all the same is found by halving, which costs refused calls.
     """
-    if facts.on_long_text == "reject" or not facts.tokens_per_text:
+    if facts.on_long_text == "reject":
         return requests
-    return alone(requests, facts.tokens_per_text)
+    most = (facts.tokens_per_text or 0) * APART
+    return [part for one in requests for part in _apart(one, most, facts.room)]
 
 
 def alone(requests: list[Request], tokens_per_text: int) -> list[Request]:
     """Return requests with each text of more than `tokens_per_text`, most likely, by itself."""
-    return [part for request in requests for part in _apart(request, tokens_per_text)]
+    return [part for one in requests for part in _apart(one, tokens_per_text * APART)]
 
 
-def _apart(request: Request, tokens_per_text: int) -> list[Request]:
-    likely = [len(text.encode()) > tokens_per_text * APART for text in request.texts]
+def _apart(
+    request: Request, most: int, room: Callable[[bytes], int | None] = lambda _: None
+) -> list[Request]:
+    """Return a request with what has more bytes than `most` (0: not known), or sections, alone."""
+    likely = [
+        bool((most and len(text.encode()) > most) or room(bytes(key)))
+        for text, key in zip(request.texts, request.keys, strict=True)
+    ]
     inner = [at for at in range(1, len(request)) if likely[at] or likely[at - 1]]
     bounds = [0, *inner, len(request)]
     return [request.part(start, stop) for start, stop in pairwise(bounds)]
@@ -71,7 +78,7 @@ def shortened(part: Part, facts: Facts, share: float | None = None) -> tuple[Par
         return ()
     long = section.long if section else Long(request)
     start, stop = (section.start, section.stop) if section else (0, len(request.texts[0]))
-    known = None if section else facts.room(long.key)
+    known = None if section or facts.on_long_text != "mean" else facts.room(long.key)
     most = known or _room(long.text[start:stop], facts, share, again=section is not None)
     long.room = long.room or most
     if most < LEAST:

@@ -86,7 +86,7 @@ class Part:
     section: Section | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What the run knows when it judges: answers so far, a harmless text's too, the dimension.
 

@@ -85,7 +85,11 @@ async def _bring(
         clock=plant.clock,
         retires=plant.retires,
     )
-    facts = Facts(0, plant.spec.dimensions or plant.dimensions, plant.spec.normalize, True)
+    facts = Facts(
+        answers=1,  # a batch is no first request: what is refused in it is refused
+        dimensions=plant.spec.dimensions or plant.dimensions,
+        normalize=plant.spec.normalize,
+    )
     lane = BatchLane(
         counter, desk, plant.ledger, plant.monitor, facts,
         job.access.poll_every, job.limits.patience, known,

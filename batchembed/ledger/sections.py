@@ -27,7 +27,8 @@ class Sections:
     def add(self, of: Piece, key: bytes, vector: Vectors, tokens: int) -> None:
         """Keep the vector, (1, d), of a section."""
         self._of.setdefault(of.text, {})[key] = (vector, tokens)
-        self._rooms[of.text] = of.room
+        if of.room:  # sections of before have none
+            self._rooms.setdefault(of.text, of.room)
 
     def get(self, of: bytes, key: bytes) -> tuple[Vectors, int] | None:
         """Return the vector and tokens of a section, None where it is not known."""
@@ -35,7 +36,7 @@ class Sections:
 
     def room(self, of: bytes) -> int | None:
         """Return how many characters at once were first tried of a text, None where not known."""
-        return self._rooms.get(of) or None
+        return self._rooms.get(of)
 
     def joined(self, key: bytes, extent: Extent) -> None:
         """Note that a text has its vector; its sections are not needed any more."""

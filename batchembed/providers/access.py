@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from batchembed.errors import JobError
 
 METADATA = "fd00:ec2::254"  # of AWS; that of others is 169.254.169.254
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +78,12 @@ def is_link_local(host: str) -> bool:
     address = _address(host)
     if address is None:
         return False
-    inner = getattr(address, "ipv4_mapped", None) or address
+    inner = _within(address) if isinstance(address, ipaddress.IPv6Address) else address
     return inner.is_link_local or str(inner) == METADATA
+
+
+def _within(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the IPv4 address that an IPv6 one stands for, mapped, by 6to4 or NAT64; else it."""
+    if address in NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address

@@ -12,7 +12,8 @@ NOT = {"", "false", "?0"}
 def told(headers: Mapping[str, str], today: date) -> str:
     """Return what `Deprecation` and `Sunset` say, in words of ours; "" where they say nothing.
 
-    A date that makes no sense is left out. `headers` are looked up by lower-case names.
+    A date that makes no sense is left out, and a `Sunset` is nothing but a date. `headers` are
+    looked up by lower-case names.
     """
     if "deprecation" not in headers and "sunset" not in headers:
         return ""
@@ -22,9 +23,8 @@ def told(headers: Mapping[str, str], today: date) -> str:
         day = _day(deprecation)
         begins = f" {'since' if day <= today else 'from'} {day}" if day else ""
         words.append(f"deprecated{begins}")
-    if sunset := headers.get("sunset", "").strip():
-        day = _day(sunset)
-        words.append(f"to be turned off{f' on {day}' if day else ''}")
+    if day := _day(headers.get("sunset", "").strip()):
+        words.append(f"to be turned off on {day}")
     return " and ".join(words)
 
 

@@ -240,6 +240,23 @@ def twist_forget_sections() -> None:
     Sections.get = lambda *_: None
 
 
+def twist_forget_cuts() -> None:
+    """Plant a bug: how texts under way were cut is not known when a run goes on."""
+    from batchembed.ledger.sections import Sections
+
+    Sections.room = lambda *_: None
+
+
+def twist_model_reads(tokens_per_text: int | None) -> None:
+    """Let a run know how many tokens the model reads, or not."""
+    from dataclasses import replace
+
+    from batchembed.embed.loop import Loop
+
+    facts = Loop._facts
+    Loop._facts = lambda self: replace(facts(self), tokens_per_text=tokens_per_text)
+
+
 def twist_forgetful_ledger() -> None:
     """Plant a bug: what is paid for is not asked for when a run goes on."""
     from batchembed.ledger import Ledger

@@ -60,6 +60,7 @@ def job_or_mistake(make):
 @example({"limits": {"max_cost": 10**400, "max_rejects": 10**4000}})
 @example({"corpus": {"path": "\ud800"}})
 @example({"model": {"layers": [2**70], "dimensions": 2**70}})
+@example({"access": {"key_env": 10**5000}})
 def test_any_dict_gives_a_job_or_a_job_error(given):
     """No value of any setting, of any type, ends in a traceback."""
     job_or_mistake(lambda: from_dict(given, where="x"))

@@ -152,7 +152,12 @@ def _leaves(value: Any, path: str, name: str = "") -> Iterator[tuple[str, str, A
 
 def _is_key_itself(path: str, value: object) -> bool:
     """Return whether `key_env` holds the key where the name of its variable should stand."""
-    return path == "access.key_env" and bool(_RANDOM.fullmatch(str(value)))
+    if path != "access.key_env":
+        return False
+    try:
+        return bool(_RANDOM.fullmatch(str(value)))
+    except ValueError:  # a number of more digits than Python writes down
+        return True
 
 
 def _has_surrogate(text: str) -> bool:
